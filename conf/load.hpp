@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The door to conf/: a path in, a checked Config or every problem at once out.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "conf/config.hpp"
+#include "conf/problem.hpp"
+
+namespace postern::conf {
+
+struct Loaded {
+  Config config;
+  Problems problems;  // errors and warnings; whoever checks more (certificates, sockets) adds to it
+  [[nodiscard]] bool ok() const { return problems.ok(); }
+};
+
+/// The environment variables that matter, as values so that tests need not touch the process.
+struct Environment {
+  std::optional<std::string> rust_log;
+  std::optional<Secret> admin_token;
+  static Environment of_process();
+};
+
+/// Reads and checks the whole file: syntax, types, ranges, rules across keys, the mapping file. Never throws.
+Loaded load(const std::string& path, const Environment& environment);
+/// The same for text already in memory; the name decides the format (.yaml, .yml, .json; else TOML).
+Loaded load_text(const std::string& name, std::string_view text, const Environment& environment);
+
+/// The generated documents (describe.cpp).
+std::string reference_markdown();
+std::string json_schema();
+
+}  // namespace postern::conf

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What is counted. Each worker writes cells of its own (no lock, no shared cache line); the exporter adds
+// them up when Prometheus asks. Cells outlive reloads: they belong to names, not to one configuration.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "conf/config.hpp"
+
+namespace postern::proxy {
+
+/// Written by one thread, read by any. Gauges may wrap below zero in one cell; sums are right.
+class Cell {
+ public:
+  void add(uint64_t n = 1) { v_.store(v_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void sub(uint64_t n = 1) { v_.store(v_.load(std::memory_order_relaxed) - n, std::memory_order_relaxed); }
+  void set(uint64_t n) { v_.store(n, std::memory_order_relaxed); }
+  [[nodiscard]] uint64_t get() const { return v_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> v_{0};
+};
+
+/// Upper bounds in microseconds; the last bucket is +Inf.
+template <size_t N>
+struct Histogram {
+  std::array<Cell, N + 1> buckets;  // not cumulative
+  Cell sum_us;
+  void observe(const std::array<uint64_t, N>& bounds, uint64_t us) {
+    size_t i = 0;
+    while (i < N && us > bounds[i]) ++i;
+    buckets[i].add();
+    sum_us.add(us);
+  }
+};
+inline constexpr std::array<uint64_t, 10> connect_bounds = {500,     1'000,   2'500,     5'000,     10'000,
+                                                            25'000,  100'000, 500'000,   2'500'000, 10'000'000};
+inline constexpr std::array<uint64_t, 9> session_bounds = {100'000,        1'000'000,      5'000'000,
+                                                           30'000'000,     120'000'000,    600'000'000,
+                                                           3'600'000'000,  14'400'000'000, 86'400'000'000};
+inline constexpr std::array<uint64_t, 8> lag_bounds = {100, 500, 1'000, 5'000, 10'000, 50'000, 100'000, 1'000'000};
+
+/// postern_connections_rejected_total{reason}
+enum class Rejected : uint8_t { limit, proxy_header, tls, timeout };
+inline constexpr std::array<const char*, 4> rejected_names = {"limit", "proxy_header", "tls", "timeout"};
+
+/// postern_sessions_total{reason}: why a bridged session ended.
+enum class EndReason : uint8_t { eof, idle, kicked, error, shutdown };
+inline constexpr std::array<const char*, 5> end_reason_names = {"eof", "idle", "kicked", "error", "shutdown"};
+
+/// postern_backend_attempts_total{result}
+enum class AttemptResult : uint8_t { ok, connect, later, refused };
+inline constexpr std::array<const char*, 4> attempt_names = {"ok", "connect", "later", "refused"};
+
+/// postern_tls_handshakes_total{version, result}; the result is "ok" or a tls::Failure name, or "timeout".
+enum class TlsVersion : uint8_t { none, tls12, tls13 };
+inline constexpr std::array<const char*, 3> tls_version_names = {"none", "1.2", "1.3"};
+inline constexpr size_t tls_result_count = 12;  // 0: ok; 1 + tls::Failure; last: timeout
+inline constexpr size_t tls_group_count = 5;    // conf::Group, and unknown
+
+struct alignas(64) ListenerCells {
+  Cell accepted, closed;  // active = accepted - closed
+  std::array<Cell, rejected_names.size()> rejected;
+};
+
+struct alignas(64) DestinationCells {
+  struct PerProtocol {
+    Cell opened;  // active = opened - sum of ended
+    std::array<Cell, end_reason_names.size()> ended;
+    std::array<Cell, attempt_names.size()> attempts;
+  };
+  std::array<PerProtocol, conf::protocol_count> protocol;
+  Histogram<connect_bounds.size()> connect;
+};
+
+struct alignas(64) TlsSide {
+  std::array<std::array<Cell, tls_result_count>, tls_version_names.size()> handshakes;
+  std::array<Cell, tls_group_count> groups;  // completed full handshakes by group
+  Cell resumed;
+};
+
+struct alignas(64) WorkerCells {
+  TlsSide client, backend;
+  std::array<Cell, conf::protocol_count> bytes_to_backend, bytes_to_client;
+  std::array<Histogram<session_bounds.size()>, conf::protocol_count> session_seconds;
+  Histogram<lag_bounds.size()> loop_lag;
+  Cell accept_pauses;  // out of descriptors or memory
+};
+
+/// One entry a listener name, one cell block a worker.
+struct ListenerCounters {
+  std::string name;
+  conf::Protocol protocol;
+  std::vector<ListenerCells> workers;
+};
+struct DestinationCounters {
+  std::string name;
+  std::vector<DestinationCells> workers;
+};
+
+/// The registry. Lookup by name happens when a snapshot is made, never on the hot path.
+class Counters {
+ public:
+  explicit Counters(size_t workers) : workers(workers) {}
+
+  std::shared_ptr<ListenerCounters> listener(const std::string& name, conf::Protocol protocol);
+  std::shared_ptr<DestinationCounters> destination(const std::string& name);
+  [[nodiscard]] std::vector<std::shared_ptr<const ListenerCounters>> listeners() const;
+  [[nodiscard]] std::vector<std::shared_ptr<const DestinationCounters>> destinations() const;
+
+  std::vector<WorkerCells> workers;
+  std::atomic<uint64_t> reloads_ok{0}, reloads_failed{0};
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<ListenerCounters>> listeners_;
+  std::map<std::string, std::shared_ptr<DestinationCounters>> destinations_;
+};
+
+}  // namespace postern::proxy

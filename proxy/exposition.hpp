@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// From cells to Prometheus text: names, help, labels and sums (management.md 8). Pure but for reading cells.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "proxy/counters.hpp"
+
+namespace postern::proxy {
+
+/// What is not counted but looked at when asked.
+struct Observed {
+  struct Destination {
+    std::string name;
+    bool down = false;
+    uint32_t consecutive_failures = 0;
+  };
+  struct Certificate {
+    std::string id;
+    int64_t not_after = 0;  // seconds since the epoch
+  };
+  std::string version;
+  std::string tls_library;
+  std::vector<Destination> destinations;
+  std::vector<Certificate> certificates;
+  double ticket_key_age = 0;
+  double start_time = 0;  // seconds since the epoch
+  bool ready = false;
+  uint64_t log_dropped = 0;
+};
+
+/// The whole page in text format 0.0.4, made with prometheus-cpp's types and serializer.
+std::string exposition(const Counters& counters, const Observed& observed);
+
+}  // namespace postern::proxy

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Certificates with their keys: loaded, checked as pairs, and found by name. Immutable once loaded; a
+// rotation makes a new store.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/config.hpp"
+#include "conf/problem.hpp"
+#include "conf/result.hpp"
+
+namespace postern::tls {
+
+enum class KeyType : uint8_t { ecdsa, rsa };
+
+struct Certificate {
+  std::string id;
+  std::vector<std::string> names;  // as registered: lower case, "*." removed; "*" is the catch-all
+  bool catch_all = false;
+  KeyType key_type = KeyType::ecdsa;
+  std::string chain_pem;           // leaf first
+  conf::Secret key_pem;
+  std::array<uint8_t, 32> sha256{};  // of the DER leaf
+  std::time_t not_before = 0;
+  std::time_t not_after = 0;
+  std::vector<std::string> files;  // what to watch
+};
+
+/// Reads a PEM source as configuration.md P2.4 says: inline, file://, or a path.
+conf::Result<std::string> read_pem(std::string_view source);
+/// The path behind a source, or nullopt for inline PEM.
+std::optional<std::string> pem_path(std::string_view source);
+
+/// Loads one pair: parses, matches, extracts names. Expired or not yet valid is no error here (see usable()).
+conf::Result<std::shared_ptr<const Certificate>> load_certificate(const conf::CertificateConf& entry);
+
+class CertificateStore {
+ public:
+  /// Loads every entry. At start (`previous` null) a bad entry is a problem; an expired one a warning. With
+  /// `previous`, a bad or expired new pair is reported as a warning and the previous one of that id stays.
+  static std::shared_ptr<const CertificateStore> load(const std::vector<conf::CertificateConf>& entries,
+                                                      const CertificateStore* previous, conf::Problems& problems);
+
+  [[nodiscard]] const std::vector<std::shared_ptr<const Certificate>>& all() const { return all_; }
+  [[nodiscard]] std::shared_ptr<const Certificate> by_id(std::string_view id) const;
+  /// Names registered by entries: exact, then parent. At most one of each key type.
+  struct Match {
+    std::shared_ptr<const Certificate> ecdsa, rsa;
+    explicit operator bool() const { return ecdsa || rsa; }
+  };
+  [[nodiscard]] Match by_name(std::string_view server_name) const;
+  /// Steps 3 to 5 of configuration.md 4.2: catch-all, single entry, self-signed.
+  [[nodiscard]] Match fallback() const;
+  [[nodiscard]] bool usable() const;  // nothing expired: for /readyz
+  [[nodiscard]] std::vector<std::string> files() const;
+
+ private:
+  struct Index;
+  std::vector<std::shared_ptr<const Certificate>> all_;
+  std::shared_ptr<const Index> index_;
+};
+
+/// The self-signed certificate for localhost; made once a process.
+std::shared_ptr<const Certificate> self_signed();
+
+}  // namespace postern::tls
