@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The rows, in the order of conf::Protocol; the compiler holds table and enumeration together.
+#include "protocols/registry.hpp"
+
+#include <array>
+
+namespace postern::protocols {
+namespace {
+
+using conf::Protocol;
+
+// IANA's list has imap, pop3, managesieve and http/1.1; the mail transport names are unregistered but in use.
+constexpr std::array<std::string_view, 1> alpn_imap = {"imap"};
+constexpr std::array<std::string_view, 1> alpn_pop3 = {"pop3"};
+constexpr std::array<std::string_view, 1> alpn_managesieve = {"managesieve"};
+constexpr std::array<std::string_view, 2> alpn_submission = {"submission", "smtp"};
+constexpr std::array<std::string_view, 1> alpn_smtp = {"smtp"};
+constexpr std::array<std::string_view, 1> alpn_lmtp = {"lmtp"};
+constexpr std::array<std::string_view, 1> alpn_http = {"http/1.1"};
+
+constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
+    {Protocol::imap, "imap", true, alpn_imap, 143, 993},
+    {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995},
+    {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0},
+    {Protocol::submission, "submission", true, alpn_submission, 587, 465},
+    {Protocol::smtp, "smtp", true, alpn_smtp, 25, 0},
+    {Protocol::lmtp, "lmtp", true, alpn_lmtp, 24, 0},
+    {Protocol::http, "http", false, alpn_http, 80, 443},
+}};
+
+static_assert([] {
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (rows[i].protocol != static_cast<Protocol>(i) || rows[i].name.empty() || rows[i].alpn.empty())
+      return false;
+  return true;
+}());
+
+}  // namespace
+
+const ProtocolRow& row(conf::Protocol protocol) { return rows[static_cast<size_t>(protocol)]; }
+
+std::vector<std::string> alpn_names(conf::Protocol protocol) {
+  const auto names = row(protocol).alpn;
+  return {names.begin(), names.end()};
+}
+
+}  // namespace postern::protocols

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One row a protocol: what the rest of the house must know of it without speaking it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/config.hpp"
+
+namespace postern::protocols {
+
+struct ProtocolRow {
+  conf::Protocol protocol;
+  std::string_view name;                   // as in the file, in records and in labels
+  bool server_speaks_first;                // a client waits for a greeting
+  std::span<const std::string_view> alpn;  // names a listener accepts, best first
+  uint16_t port;                           // registered; plain or STARTTLS
+  uint16_t implicit_port;                  // registered; 0: none
+};
+
+const ProtocolRow& row(conf::Protocol protocol);
+
+/// The same names as tls::ServerContext::make takes them.
+std::vector<std::string> alpn_names(conf::Protocol protocol);
+
+}  // namespace postern::protocols
