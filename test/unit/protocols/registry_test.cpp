@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The registry agrees with the configuration's words.
+#include "protocols/registry.hpp"
+
+#include <doctest/doctest.h>
+
+#include <set>
+
+using namespace postern;
+
+TEST_CASE("every protocol has a row with its own name, ports and ALPN names") {
+  std::set<uint16_t> ports;
+  for (size_t i = 0; i < conf::protocol_count; ++i) {
+    const auto protocol = static_cast<conf::Protocol>(i);
+    const auto& row = protocols::row(protocol);
+    CHECK(row.protocol == protocol);
+    CHECK(row.name == conf::name(protocol));
+    CHECK(ports.insert(row.port).second);
+    if (row.implicit_port != 0) CHECK(ports.insert(row.implicit_port).second);
+    CHECK(protocols::alpn_names(protocol).size() == row.alpn.size());
+    CHECK(row.server_speaks_first == (protocol != conf::Protocol::http));
+  }
+}
+
+TEST_CASE("a submission listener also answers to smtp, the others only to their own name") {
+  CHECK(protocols::alpn_names(conf::Protocol::submission) == std::vector<std::string>{"submission", "smtp"});
+  CHECK(protocols::alpn_names(conf::Protocol::http) == std::vector<std::string>{"http/1.1"});
+  for (const auto protocol : {conf::Protocol::imap, conf::Protocol::pop3, conf::Protocol::managesieve,
+                              conf::Protocol::smtp, conf::Protocol::lmtp})
+    CHECK(protocols::alpn_names(protocol) == std::vector<std::string>{std::string(conf::name(protocol))});
+}
