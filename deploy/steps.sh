@@ -23,20 +23,19 @@ step_pulse() {
   done
 }
 
-# step TITLE COMMAND [ARGUMENT...]: the command's status is the step's.
+# step TITLE COMMAND [ARGUMENT...]: the command's status is the step's; 77 says it could not run here. A
+# function step_note, where the caller has one, is given that status and may print a word on the result.
+step_note() { :; }
 step() {
-  local title=$1 start=$SECONDS status=0 pulse
+  local title=$1 start=$SECONDS status=0 verdict=ok pulse
   shift
   step_pulse "$title" &
   pulse=$!
   "$@" >"$step_log" 2>&1 </dev/null || status=$?
   kill "$pulse" 2>/dev/null || true
   wait "$pulse" 2>/dev/null || true
-  if [ "$status" = 0 ]; then
-    printf '  %-44s ok (%d s)\n' "$title" $((SECONDS - start))
-  else
-    printf '  %-44s FAILED (%d s)\n' "$title" $((SECONDS - start))
-    sed 's/^/    | /' "$step_log"
-  fi
+  case $status in 0) ;; 77) verdict=skipped ;; *) verdict=FAILED ;; esac
+  printf '  %-44s %s (%d s)%s\n' "$title" "$verdict" $((SECONDS - start)) "$(step_note "$status")"
+  case $status in 0) ;; 77) tail -n 1 "$step_log" ;; *) cat "$step_log" ;; esac | sed 's/^/    | /'
   return "$status"
 }
