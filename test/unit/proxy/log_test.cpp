@@ -69,6 +69,8 @@ struct Pipe {
   int ends[2] = {-1, -1};
 };
 
+std::string cut_after(size_t n) { return std::string(1, '"').append(n, 'x').append("...\""); }
+
 size_t lines(const std::string& text) { return static_cast<size_t>(std::ranges::count(text, '\n')); }
 
 }  // namespace
@@ -171,9 +173,9 @@ TEST_CASE("numbers that are none stay numbers") {
 
 TEST_CASE("a long value is cut at a character's border and marked") {
   CHECK(logfmt_value(std::string(1024, 'x')) == std::string(1024, 'x'));
-  CHECK(logfmt_value(std::string(1025, 'x')) == "\"" + std::string(1024, 'x') + "...\"");
+  CHECK(logfmt_value(std::string(1025, 'x')) == cut_after(1024));
   const std::string euro = "\xE2\x82\xAC";
-  CHECK(logfmt_value(std::string(1023, 'x') + euro) == "\"" + std::string(1023, 'x') + "...\"");
+  CHECK(logfmt_value(std::string(1023, 'x') + euro) == cut_after(1023));
   CHECK(logfmt_value(std::string(100'000, '\n')).size() == 2 * 1024 + 5);
   CHECK(record(LogFormat::json, std::string(1'000'000, '\xFF'), {}).size() < 8000);
 }
