@@ -25,7 +25,9 @@ struct Certificate {
   std::vector<std::string> names;  // as registered: lower case, "*." removed; "*" is the catch-all
   bool catch_all = false;
   KeyType key_type = KeyType::ecdsa;
-  std::string chain_pem;           // leaf first
+  uint16_t signature_scheme = 0;  // ecdsa: TLS 1.3's number for this curve, else 0
+  uint16_t curve = 0;             // ecdsa: the group's number, else 0
+  std::string chain_pem;          // the certificates alone, leaf first
   conf::Secret key_pem;
   std::array<uint8_t, 32> sha256{};  // of the DER leaf
   std::time_t not_before = 0;
@@ -38,6 +40,14 @@ conf::Result<std::string> read_pem(std::string_view source);
 /// The path behind a source, or nullopt for inline PEM.
 std::optional<std::string> pem_path(std::string_view source);
 
+/// A chain and its key from two sources, checked as a pair. `of_key` says whose fault an error is.
+struct Pair {
+  Certificate certificate;  // without id
+  bool of_key = false;
+  std::string error;  // empty: it is good
+};
+Pair load_pair(std::string_view cert_source, const conf::Secret& key_source);
+
 /// Loads one pair: parses, matches, extracts names. Expired or not yet valid is no error here (see usable()).
 conf::Result<std::shared_ptr<const Certificate>> load_certificate(const conf::CertificateConf& entry);
 
@@ -46,7 +56,8 @@ class CertificateStore {
   /// Loads every entry. At start (`previous` null) a bad entry is a problem; an expired one a warning. With
   /// `previous`, a bad or expired new pair is reported as a warning and the previous one of that id stays.
   static std::shared_ptr<const CertificateStore> load(const std::vector<conf::CertificateConf>& entries,
-                                                      const CertificateStore* previous, conf::Problems& problems);
+                                                      const CertificateStore* previous,
+                                                      conf::Problems& problems);
 
   [[nodiscard]] const std::vector<std::shared_ptr<const Certificate>>& all() const { return all_; }
   [[nodiscard]] std::shared_ptr<const Certificate> by_id(std::string_view id) const;
@@ -61,10 +72,15 @@ class CertificateStore {
   [[nodiscard]] bool usable() const;  // nothing expired: for /readyz
   [[nodiscard]] std::vector<std::string> files() const;
 
+  CertificateStore(const CertificateStore&) = delete;
+  CertificateStore& operator=(const CertificateStore&) = delete;
+  ~CertificateStore();
+
  private:
+  CertificateStore();
   struct Index;
   std::vector<std::shared_ptr<const Certificate>> all_;
-  std::shared_ptr<const Index> index_;
+  std::unique_ptr<Index> index_;
 };
 
 /// The self-signed certificate for localhost; made once a process.

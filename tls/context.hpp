@@ -20,10 +20,9 @@ class ServerContext {
  public:
   /// `alpn`: the protocol names this listener speaks, best first. A client that offers ALPN but none of them
   /// is refused; one that offers no ALPN is served.
-  static conf::Result<std::shared_ptr<const ServerContext>> make(const conf::TlsPolicy& policy,
-                                                                 std::shared_ptr<const CertificateStore> store,
-                                                                 std::shared_ptr<TicketKeys> tickets,
-                                                                 std::vector<std::string> alpn);
+  static conf::Result<std::shared_ptr<const ServerContext>> make(
+      const conf::TlsPolicy& policy, std::shared_ptr<const CertificateStore> store,
+      std::shared_ptr<TicketKeys> tickets, std::vector<std::string> alpn);
   ~ServerContext();
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
@@ -33,11 +32,14 @@ class ServerContext {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Roots of trust for backends: SSL_CERT_FILE and SSL_CERT_DIR, else the platform's store. Loaded once a reload.
+/// Roots of trust for backends: SSL_CERT_FILE and SSL_CERT_DIR, else the platform's store. Loaded once a
+/// reload.
 class TrustStore {
  public:
   static std::shared_ptr<const TrustStore> load();
   ~TrustStore();
+  [[nodiscard]] size_t roots() const;                // how many were found
+  [[nodiscard]] const std::string& problem() const;  // what an operator should know, or empty
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
 

@@ -33,14 +33,14 @@ struct ReadResult {
 /// Why a handshake or a conversation ended; a metric label, so the set is closed.
 enum class Failure : uint8_t {
   none,
-  not_tls,          // noise or plain text where a ClientHello belongs
+  not_tls,  // noise or plain text where a ClientHello belongs
   hello_too_large,
-  version,          // nothing older than TLS 1.2
-  cipher,           // no suite or group in common
-  alpn,             // only foreign protocols on offer
-  certificate,      // the peer's certificate was refused (verification, name, pin)
-  alert,            // the peer sent a fatal alert
-  protocol,         // anything else against the rules
+  version,      // nothing older than TLS 1.2
+  cipher,       // no suite or group in common
+  alpn,         // only foreign protocols on offer
+  certificate,  // the peer's certificate was refused (verification, name, pin)
+  alert,        // the peer sent a fatal alert
+  protocol,     // anything else against the rules
 };
 std::string_view name(Failure);
 
@@ -59,14 +59,14 @@ class Engine {
   static std::unique_ptr<Engine> server(std::shared_ptr<const ServerContext> context);
   /// Client side. `server_name` is sent as SNI and checked unless the context pins or trusts anything.
   /// `resume` may be null. Fails only for want of memory (nullptr).
-  static std::unique_ptr<Engine> client(std::shared_ptr<const ClientContext> context, const std::string& server_name,
-                                        const Resumption* resume);
+  static std::unique_ptr<Engine> client(std::shared_ptr<const ClientContext> context,
+                                        const std::string& server_name, const Resumption* resume);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  /// Call with empty input to start the client side. Bytes left in `in` when established are application data.
-  /// After `failed`, `out` may hold an alert worth sending.
+  /// Call with empty input to start the client side. Bytes left in `in` when established are application
+  /// data. After `failed`, `out` may hold an alert worth sending.
   [[nodiscard]] Progress handshake(Input& in, Outbox& out);
   /// Decrypts until `in` is used up or `plain` is full. May append to `out` (KeyUpdate answers, alerts).
   [[nodiscard]] ReadResult read(Input& in, std::span<uint8_t> plain, Outbox& out);
@@ -80,9 +80,10 @@ class Engine {
   [[nodiscard]] const char* error() const;  // a clause for the log; no peer bytes in it
 
   // Server side, from the ClientHello on; empty before.
-  [[nodiscard]] std::string_view server_name() const;     // lower case, validated; empty: none or odd
-  [[nodiscard]] std::string_view certificate_id() const;  // the entry presented; "self-signed" for the built-in one
-  [[nodiscard]] std::string_view alpn() const;            // negotiated protocol
+  [[nodiscard]] std::string_view server_name() const;  // lower case, validated; empty: none or odd
+  [[nodiscard]] std::string_view certificate_id()
+      const;                                    // the entry presented; "self-signed" for the built-in one
+  [[nodiscard]] std::string_view alpn() const;  // negotiated protocol
 
   /// Client side, after established and some reads (TLS 1.3 tickets arrive late): what a next connection
   /// may resume with, or nullptr.

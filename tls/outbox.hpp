@@ -19,8 +19,8 @@ struct Input {
   }
 };
 
-/// Invariant: bytes()[0, size) is what engines appended since the last clear(). Grows, never shrinks by itself:
-/// a turn's input bounds it (64 KiB of plaintext make about 66 KiB of records).
+/// Invariant: bytes()[0, size) is what engines appended since the last clear(). Grows, never shrinks by
+/// itself: a turn's input bounds it (64 KiB of plaintext make about 66 KiB of records).
 class Outbox {
  public:
   void append(const uint8_t* data, size_t n) {

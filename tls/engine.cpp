@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// wolfSSL driven over memory: every call takes what is there, says what it wants, and never waits.
+#include "tls/engine.hpp"
+
+#include <algorithm>
+#include <climits>
+
+#include "conf/address.hpp"
+#include "conf/names.hpp"
+#include "tls/client_context.hpp"
+#include "tls/client_hello.hpp"
+#include "tls/engine_io.hpp"
+#include "tls/library.hpp"
+#include "tls/server_context.hpp"
+
+namespace postern::tls {
+namespace {
+
+/// What a Resumption holds: a session, and for whom alone it is good.
+struct SavedSession {
+  WOLFSSL_SESSION* session = nullptr;
+  uint64_t context = 0;
+  std::string host;
+};
+
+const SavedSession* saved(const Resumption* resume) {
+  return resume ? static_cast<const SavedSession*>(resume->get()) : nullptr;
+}
+
+}  // namespace
+
+struct Engine::Impl : Channel {
+  SslHandle ssl;                                // server: from the ClientHello on
+  std::shared_ptr<const ServerContext> server;  // until the ClientHello is there
+  std::shared_ptr<const ServerSlot> slot;       // from then on
+  std::shared_ptr<const ClientContext> client;
+  const char* error = "";
+  bool established = false;
+  bool peer_closed = false;
+  bool closed = false;
+
+  /// Sets `in` and `out` for the length of one call.
+  class Call {
+   public:
+    Call(Impl& impl, Input* in, Outbox& out) : impl_(impl) {
+      impl.in = in;
+      impl.out = &out;
+    }
+    ~Call() {
+      impl_.in = nullptr;
+      impl_.out = nullptr;
+    }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    Impl& impl_;
+  };
+
+  Verdict open_server();
+  bool open_client(const SavedSession* session);
+  Verdict finish();
+};
+
+Engine::Engine() : impl_(std::make_unique<Impl>()) {}
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::server(std::shared_ptr<const ServerContext> context) {
+  std::unique_ptr<Engine> engine(new Engine);
+  engine->impl_->server = std::move(context);
+  engine->impl_->hello = std::make_unique<HelloReader>();
+  return engine;
+}
+
+std::unique_ptr<Engine> Engine::client(std::shared_ptr<const ClientContext> context,
+                                       const std::string& server_name, const Resumption* resume) {
+  std::unique_ptr<Engine> engine(new Engine);
+  Impl& impl = *engine->impl_;
+  impl.client = std::move(context);
+  impl.demands = &impl.client->impl();
+  impl.host = server_name;
+  return impl.open_client(saved(resume)) ? std::move(engine) : nullptr;
+}
+
+bool Engine::Impl::open_client(const SavedSession* session) {
+  ssl.reset(wolfSSL_new(demands->context.get()));
+  WOLFSSL* raw = ssl.get();
+  if (!raw) return false;
+  attach(raw, this);
+  if (!host.empty() && !conf::Ip::parse(host)) {
+    std::string_view name = host;
+    if (name.ends_with('.')) name.remove_suffix(1);
+    if (wolfSSL_UseSNI(raw, WOLFSSL_SNI_HOST_NAME, name.data(), static_cast<unsigned short>(name.size())) !=
+        WOLFSSL_SUCCESS)
+      return false;
+  }
+  // Both, or a server without the hybrid costs another round trip.
+  const conf::Group shares[] = {conf::Group::x25519mlkem768, conf::Group::x25519};
+  for (const conf::Group group : known_groups(shares)) wolfSSL_UseKeyShare(raw, number(group));
+  if (demands->own) {
+    const auto bytes = [](std::string_view text) {
+      return reinterpret_cast<const unsigned char*>(text.data());
+    };
+    const std::string_view chain = demands->own->chain_pem, key = demands->own->key_pem.reveal();
+    if (wolfSSL_use_certificate_chain_buffer(raw, bytes(chain), static_cast<long>(chain.size())) !=
+            WOLFSSL_SUCCESS ||
+        wolfSSL_use_PrivateKey_buffer(raw, bytes(key), static_cast<long>(key.size()), WOLFSSL_FILETYPE_PEM) !=
+            WOLFSSL_SUCCESS)
+      return false;
+  }
+  if (session && session->context == demands->id && session->host == host) {
+    // A copy: two connections that resume at once would write into one session.
+    if (WOLFSSL_SESSION* copy = wolfSSL_SESSION_dup(session->session)) {
+      wolfSSL_set_session(raw, copy);
+      wolfSSL_SESSION_free(copy);
+    }
+  }
+  return true;
+}
+
+/// The ClientHello is complete: decides everything that hangs on it.
+Verdict Engine::Impl::open_server() {
+  const ServerContext::Impl& listener = server->impl();
+  const ClientHello& said = hello->hello();
+  const ServerRules& rules = listener.pool->rules();
+  const auto refuse = [this](Failure failure, Alert alert, const char* why) {
+    append_alert(*out, alert);
+    return Verdict{failure, why};
+  };
+  if (!(said.tls13 && rules.tls13) && !(said.tls12 && rules.tls12))
+    return refuse(Failure::version, Alert::protocol_version, "no TLS version in common");
+  std::string_view protocol;
+  if (said.has_alpn && !listener.alpn.empty()) {
+    protocol = said.choose_alpn(listener.alpn);
+    if (protocol.empty())
+      return refuse(Failure::alpn, Alert::no_application_protocol, "no application protocol in common");
+  }
+  host = said.server_name;
+  slot = listener.pool->slot(listener.choose(said));
+  if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
+  if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
+  attach(ssl.get(), this);
+  if (!protocol.empty()) {
+    std::string list(protocol);
+    if (wolfSSL_UseALPN(ssl.get(), list.data(), static_cast<unsigned>(list.size()),
+                        WOLFSSL_ALPN_FAILED_ON_MISMATCH) != WOLFSSL_SUCCESS)
+      return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
+  }
+  server.reset();
+  return {Failure::none, ""};
+}
+
+/// The handshake is over: what must have happened, and what is not needed any more.
+Verdict Engine::Impl::finish() {
+  if (client && (demands->verifies || demands->pin) && !leaf_passed && !wolfSSL_session_reused(ssl.get()))
+    return {Failure::certificate, "the certificate was not checked"};
+  if (client && demands->own) wolfSSL_UnloadCertsKeys(ssl.get());
+  hello.reset();
+  established = true;
+  return {Failure::none, ""};
+}
+
+Progress Engine::handshake(Input& in, Outbox& out) {
+  Impl& my = *impl_;
+  if (failure_ != Failure::none) return Progress::failed;
+  if (my.established) return Progress::established;
+  const Impl::Call call(my, &in, out);
+  const auto fail = [&](const Verdict& verdict) {
+    failure_ = verdict.failure;
+    my.error = verdict.error;
+    my.hello.reset();
+    return Progress::failed;
+  };
+  if (!my.ssl) {
+    switch (my.hello->feed(in)) {
+      case HelloReader::Status::want_input:
+        return Progress::want_input;
+      case HelloReader::Status::failed:
+        append_alert(out, my.hello->alert());
+        return fail({my.hello->failure(), my.hello->error()});
+      case HelloReader::Status::complete:
+        break;
+    }
+    if (const Verdict verdict = my.open_server(); verdict.failure != Failure::none) return fail(verdict);
+  }
+  const int result = my.client ? wolfSSL_connect(my.ssl.get()) : wolfSSL_accept(my.ssl.get());
+  if (result != WOLFSSL_SUCCESS) {
+    const int error = wolfSSL_get_error(my.ssl.get(), result);
+    return error == WOLFSSL_ERROR_WANT_READ ? Progress::want_input : fail(judge(my.ssl.get(), error, my));
+  }
+  if (const Verdict verdict = my.finish(); verdict.failure != Failure::none) return fail(verdict);
+  return Progress::established;
+}
+
+ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
+  Impl& my = *impl_;
+  ReadResult result;
+  if (failure_ != Failure::none || !my.established) return {0, ReadEnd::failed};
+  if (my.peer_closed) {
+    in.skip(in.size);  // RFC 8446 6.1: data behind close_notify is ignored
+    return {0, ReadEnd::closed};
+  }
+  const Impl::Call call(my, &in, out);
+  WOLFSSL* ssl = my.ssl.get();
+  while (result.bytes < plain.size()) {
+    const auto room = std::min<size_t>(plain.size() - result.bytes, INT_MAX);
+    const int n = wolfSSL_read(ssl, plain.data() + result.bytes, static_cast<int>(room));
+    if (n > 0) {
+      result.bytes += static_cast<size_t>(n);
+      continue;
+    }
+    const int error = wolfSSL_get_error(ssl, n);
+    if (error == WOLFSSL_ERROR_WANT_READ) return result;
+    if (error == WOLFSSL_ERROR_ZERO_RETURN) {
+      my.peer_closed = true;
+      in.skip(in.size);
+      result.end = ReadEnd::closed;
+      return result;
+    }
+    const Verdict verdict = judge(ssl, error, my);
+    failure_ = verdict.failure;
+    my.error = verdict.error;
+    result.end = ReadEnd::failed;
+    return result;
+  }
+  result.end = ReadEnd::full;
+  return result;
+}
+
+bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {
+  Impl& my = *impl_;
+  if (failure_ != Failure::none || !my.established || my.closed) return false;
+  const Impl::Call call(my, nullptr, out);
+  while (!plain.empty()) {
+    const auto size = static_cast<int>(std::min<size_t>(plain.size(), INT_MAX));
+    const int n = wolfSSL_write(my.ssl.get(), plain.data(), size);
+    if (n <= 0) {
+      const Verdict verdict = judge(my.ssl.get(), wolfSSL_get_error(my.ssl.get(), n), my);
+      failure_ = verdict.failure;
+      my.error = verdict.error;
+      return false;
+    }
+    plain = plain.subspan(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+void Engine::close(Outbox& out) {
+  Impl& my = *impl_;
+  if (failure_ != Failure::none || !my.established || my.closed) return;
+  const Impl::Call call(my, nullptr, out);
+  my.closed = true;
+  wolfSSL_shutdown(my.ssl.get());
+}
+
+Facts Engine::facts() const {
+  Facts facts;
+  WOLFSSL* ssl = impl_->ssl.get();
+  if (!ssl || !impl_->established) return facts;
+  const bool tls13 = wolfSSL_version(ssl) == TLS1_3_VERSION;
+  facts.version = tls13 ? "TLSv1.3" : "TLSv1.2";
+  const int suite = wolfSSL_get_current_cipher_suite(ssl);
+  for (size_t i = 0; i < conf::suite_count; ++i)
+    if (number(static_cast<conf::Suite>(i)) == suite) facts.suite = conf::name(static_cast<conf::Suite>(i));
+  facts.resumed = wolfSSL_session_reused(ssl) != 0;
+  const char* curve = wolfSSL_get_curve_name(ssl);
+  const std::string_view group = curve && (tls13 || !facts.resumed) ? curve : "";
+  if (const auto known = conf::group_by_name(group)) facts.group = conf::name(*known);
+  return facts;
+}
+
+const char* Engine::error() const { return impl_->error; }
+
+std::string_view Engine::server_name() const { return impl_->client ? std::string_view() : impl_->host; }
+
+std::string_view Engine::certificate_id() const {
+  return impl_->slot ? std::string_view(impl_->slot->certificate->id) : std::string_view();
+}
+
+std::string_view Engine::alpn() const {
+  char* name = nullptr;
+  unsigned short size = 0;
+  if (!impl_->ssl || wolfSSL_ALPN_GetProtocol(impl_->ssl.get(), &name, &size) != WOLFSSL_SUCCESS) return {};
+  return {name, size};
+}
+
+std::unique_ptr<Resumption> Engine::resumption() const {
+  if (!impl_->client || !impl_->established) return nullptr;
+  WOLFSSL_SESSION* session = wolfSSL_get1_session(impl_->ssl.get());
+  if (!session) return nullptr;
+  auto keep = std::make_unique<SavedSession>();
+  keep->session = wolfSSL_SESSION_dup(session);
+  wolfSSL_SESSION_free(session);
+  if (!keep->session) return nullptr;
+  keep->context = impl_->client->impl().id;
+  keep->host = impl_->host;
+  return std::make_unique<Resumption>(keep.release());
+}
+
+Resumption::~Resumption() {
+  const std::unique_ptr<SavedSession> keep(static_cast<SavedSession*>(session_));
+  if (keep) wolfSSL_SESSION_free(keep->session);
+}
+
+std::string_view name(Failure failure) {
+  switch (failure) {
+    case Failure::none:
+      return "none";
+    case Failure::not_tls:
+      return "not_tls";
+    case Failure::hello_too_large:
+      return "hello_too_large";
+    case Failure::version:
+      return "version";
+    case Failure::cipher:
+      return "cipher";
+    case Failure::alpn:
+      return "alpn";
+    case Failure::certificate:
+      return "certificate";
+    case Failure::alert:
+      return "alert";
+    case Failure::protocol:
+      return "protocol";
+  }
+  return "";
+}
+
+}  // namespace postern::tls

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Reading copies from what the caller gave, writing always appends: neither blocks, neither fails.
+#include "tls/engine_io.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace postern::tls {
+namespace {
+
+/// Never 0: the library would ask again for ever.
+int receive(WOLFSSL* /*ssl*/, char* to, int wanted, void* user) {
+  auto& channel = *static_cast<Channel*>(user);
+  if (wanted <= 0 || !channel.in) return WOLFSSL_CBIO_ERR_WANT_READ;
+  const auto room = static_cast<size_t>(wanted);
+  if (channel.hello) {
+    const auto record = channel.hello->record().subspan(channel.replayed);
+    const size_t n = std::min(room, record.size());
+    std::memcpy(to, record.data(), n);
+    channel.replayed += n;
+    if (n == record.size()) channel.hello.reset();
+    return static_cast<int>(n);
+  }
+  const size_t n = std::min(room, channel.in->size);
+  if (n == 0) return WOLFSSL_CBIO_ERR_WANT_READ;
+  std::memcpy(to, channel.in->data, n);
+  channel.in->skip(n);
+  return static_cast<int>(n);
+}
+
+int send(WOLFSSL* /*ssl*/, char* from, int size, void* user) {
+  auto& channel = *static_cast<Channel*>(user);
+  if (size <= 0 || !channel.out) return WOLFSSL_CBIO_ERR_GENERAL;
+  channel.out->append(reinterpret_cast<const uint8_t*>(from), static_cast<size_t>(size));
+  return size;
+}
+
+struct AlertRow {
+  int code;
+  const char* text;
+};
+constexpr AlertRow alert_rows[] = {
+    {0, "the peer closed the conversation"},
+    {10, "peer alert: unexpected_message"},
+    {20, "peer alert: bad_record_mac"},
+    {22, "peer alert: record_overflow"},
+    {40, "peer alert: handshake_failure"},
+    {42, "peer alert: bad_certificate"},
+    {43, "peer alert: unsupported_certificate"},
+    {44, "peer alert: certificate_revoked"},
+    {45, "peer alert: certificate_expired"},
+    {46, "peer alert: certificate_unknown"},
+    {47, "peer alert: illegal_parameter"},
+    {48, "peer alert: unknown_ca"},
+    {49, "peer alert: access_denied"},
+    {50, "peer alert: decode_error"},
+    {51, "peer alert: decrypt_error"},
+    {70, "peer alert: protocol_version"},
+    {71, "peer alert: insufficient_security"},
+    {80, "peer alert: internal_error"},
+    {86, "peer alert: inappropriate_fallback"},
+    {90, "peer alert: user_canceled"},
+    {109, "peer alert: missing_extension"},
+    {110, "peer alert: unsupported_extension"},
+    {112, "peer alert: unrecognized_name"},
+    {116, "peer alert: certificate_required"},
+    {120, "peer alert: no_application_protocol"},
+};
+
+struct ErrorRow {
+  int error;
+  Failure failure;
+  const char* text;
+};
+constexpr ErrorRow error_rows[] = {
+    {VERSION_ERROR, Failure::version, "no TLS version in common"},
+    {UNSUPPORTED_PROTO_VERSION, Failure::version, "no TLS version in common"},
+    {MATCH_SUITE_ERROR, Failure::cipher, "no cipher suite in common"},
+    {UNSUPPORTED_SUITE, Failure::cipher, "no cipher suite in common"},
+    {KEY_SHARE_ERROR, Failure::cipher, "no key-exchange group in common"},
+    {BAD_KEY_SHARE_DATA, Failure::cipher, "no key-exchange group in common"},
+    {ECC_CURVE_ERROR, Failure::cipher, "no key-exchange group in common"},
+    {UNKNOWN_ALPN_PROTOCOL_NAME_E, Failure::alpn, "no application protocol in common"},
+    {ASN_AFTER_DATE_E, Failure::certificate, "the certificate has expired"},
+    {ASN_BEFORE_DATE_E, Failure::certificate, "the certificate is not yet valid"},
+    {ASN_NO_SIGNER_E, Failure::certificate, "unknown issuer"},
+    {ASN_SELF_SIGNED_E, Failure::certificate, "self-signed certificate"},
+    {ASN_SIG_CONFIRM_E, Failure::certificate, "bad signature on the certificate"},
+    {ASN_SIG_OID_E, Failure::certificate, "the certificate is signed in an unsupported way"},
+    {ASN_SIG_HASH_E, Failure::certificate, "the certificate is signed in an unsupported way"},
+    {ASN_PATHLEN_INV_E, Failure::certificate, "a certificate of the chain may not issue others"},
+    {ASN_PATHLEN_SIZE_E, Failure::certificate, "a certificate of the chain may not issue others"},
+    {NOT_CA_ERROR, Failure::certificate, "a certificate of the chain may not issue others"},
+    {ASN_NAME_INVALID_E, Failure::certificate, "the issuer may not certify this name"},
+    {ASN_CRIT_EXT_E, Failure::certificate, "the certificate has an unknown critical extension"},
+    {ASN_PARSE_E, Failure::certificate, "malformed certificate"},
+    {EXTKEYUSE_AUTH_E, Failure::certificate, "the certificate is not for this use"},
+    {KEYUSE_SIGNATURE_E, Failure::certificate, "the certificate is not for this use"},
+    {RSA_KEY_SIZE_E, Failure::certificate, "the certificate's RSA key is too short"},
+    {ECC_KEY_SIZE_E, Failure::certificate, "the certificate's key is too short"},
+    {MAX_CHAIN_ERROR, Failure::certificate, "the certificate chain is too long"},
+    {DOMAIN_NAME_MISMATCH, Failure::certificate, "name does not match"},
+    {IPADDR_MISMATCH, Failure::certificate, "name does not match"},
+    {VERIFY_CERT_ERROR, Failure::certificate, "the certificate was refused"},
+    {NO_PEER_CERT, Failure::certificate, "the peer showed no certificate"},
+    {VERIFY_SIGN_ERROR, Failure::protocol, "the peer does not own its certificate's key"},
+    {SIG_VERIFY_E, Failure::protocol, "the peer does not own its certificate's key"},
+    {VERIFY_FINISHED_ERROR, Failure::protocol, "the handshake was tampered with"},
+    {BAD_BINDER, Failure::protocol, "a resumption that proves nothing"},
+    {DECRYPT_ERROR, Failure::protocol, "a record that does not decrypt"},
+    {VERIFY_MAC_ERROR, Failure::protocol, "a record that does not decrypt"},
+    {AES_GCM_AUTH_E, Failure::protocol, "a record that does not decrypt"},
+    {UNKNOWN_RECORD_TYPE, Failure::protocol, "a record of unknown type"},
+    {LENGTH_ERROR, Failure::protocol, "a record of impossible length"},
+    {OUT_OF_ORDER_E, Failure::protocol, "a message out of order"},
+    {DUPLICATE_MSG_E, Failure::protocol, "a message that came twice"},
+    {SANITY_MSG_E, Failure::protocol, "a message out of order"},
+    {HANDSHAKE_SIZE_ERROR, Failure::protocol, "a handshake message of impossible length"},
+    {MEMORY_E, Failure::protocol, "out of memory"},
+    {MEMORY_ERROR, Failure::protocol, "out of memory"},
+};
+
+}  // namespace
+
+void prepare_io(WOLFSSL_CTX* context) {
+  wolfSSL_CTX_SetIORecv(context, receive);
+  wolfSSL_CTX_SetIOSend(context, send);
+  wolfSSL_CTX_set_group_messages(context);
+  // Resumption is by ticket on the server and by Resumption on the client: no table, no lock.
+  wolfSSL_CTX_set_session_cache_mode(context, WOLFSSL_SESS_CACHE_OFF);
+}
+
+void attach(WOLFSSL* ssl, Channel* channel) {
+  wolfSSL_SetIOReadCtx(ssl, channel);
+  wolfSSL_SetIOWriteCtx(ssl, channel);
+  wolfSSL_SetCertCbCtx(ssl, channel);
+}
+
+int verify_peer(int library_accepts, WOLFSSL_X509_STORE_CTX* store) {
+  auto* channel = static_cast<Channel*>(store->userCtx);
+  if (!channel || !channel->demands) return 0;
+  const bool pinned = channel->demands->pin.has_value();
+  if (store->error_depth != 0) {
+    // Above the leaf: with a pin nothing there matters; without, the library's word stands.
+    return pinned ? 1 : library_accepts;
+  }
+  if (store->totalCerts < 1 || !store->certs || !store->certs[0].buffer) return 0;
+  const std::span<const uint8_t> leaf(store->certs[0].buffer, store->certs[0].length);
+  if (pinned) {
+    channel->leaf_passed = sha256(leaf) == *channel->demands->pin;
+    if (!channel->leaf_passed) channel->refusal = "pin mismatch";
+    return channel->leaf_passed;
+  }
+  if (!library_accepts) return 0;
+  channel->leaf_passed = names_host(leaf, channel->host);
+  if (!channel->leaf_passed) channel->refusal = "name does not match";
+  return channel->leaf_passed;
+}
+
+Verdict judge(WOLFSSL* ssl, int error, const Channel& channel) {
+  if (channel.refusal) return {Failure::certificate, channel.refusal};
+  WOLFSSL_ALERT_HISTORY history{};
+  wolfSSL_get_alert_history(ssl, &history);
+  const bool told = history.last_rx.level == alert_fatal && history.last_rx.code >= 0;
+  if (told || error == WOLFSSL_ERROR_ZERO_RETURN) {
+    const int code = told ? history.last_rx.code : 0;
+    for (const AlertRow& row : alert_rows)
+      if (row.code == code) return {Failure::alert, row.text};
+    return {Failure::alert, "peer alert of an unknown kind"};
+  }
+  for (const ErrorRow& row : error_rows)
+    if (row.error == error) return {row.failure, row.text};
+  const char* reason = wolfSSL_ERR_reason_error_string(static_cast<unsigned long>(error));
+  return {Failure::protocol, reason && *reason ? reason : "a breach of the protocol"};
+}
+
+}  // namespace postern::tls

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// wolfSSL's headers with the settings the library was built with, and owners for what it hands out.
+// Internal to tls/: no header outside this folder includes it.
+#pragma once
+
+#ifndef POSTERN_WOLFSSL_BUNDLED
+#include <wolfssl/options.h>
+#endif
+#include <wolfssl/ssl.h>
+#include <wolfssl/wolfcrypt/aes.h>
+#include <wolfssl/wolfcrypt/asn_public.h>
+#include <wolfssl/wolfcrypt/ecc.h>
+#include <wolfssl/wolfcrypt/random.h>
+#include <wolfssl/wolfcrypt/sha256.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace postern::tls {
+
+struct ContextFree {
+  void operator()(WOLFSSL_CTX* context) const { wolfSSL_CTX_free(context); }
+};
+using ContextHandle = std::unique_ptr<WOLFSSL_CTX, ContextFree>;
+
+struct SslFree {
+  void operator()(WOLFSSL* ssl) const { wolfSSL_free(ssl); }
+};
+using SslHandle = std::unique_ptr<WOLFSSL, SslFree>;
+
+inline std::array<uint8_t, 32> sha256(std::span<const uint8_t> bytes) {
+  std::array<uint8_t, 32> digest{};
+  wc_Sha256Hash(bytes.data(), static_cast<word32>(bytes.size()), digest.data());
+  return digest;
+}
+
+}  // namespace postern::tls
