@@ -108,7 +108,7 @@ struct DestinationCounters {
 /// The registry. Lookup by name happens when a snapshot is made, never on the hot path.
 class Counters {
  public:
-  explicit Counters(size_t workers) : workers(workers) {}
+  explicit Counters(size_t count) : workers(count) {}
 
   std::shared_ptr<ListenerCounters> listener(const std::string& name, conf::Protocol protocol);
   std::shared_ptr<DestinationCounters> destination(const std::string& name);

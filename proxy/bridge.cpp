@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The two directions are independent; they meet only where one ends and where both are done.
+#include "proxy/bridge.hpp"
+
+#include <algorithm>
+
+#include "proxy/worker.hpp"
+
+namespace postern::proxy {
+namespace {
+
+/// A leg that is not read cannot report its own reset, so look at stalled ones this often.
+constexpr uint64_t stall_look_ms = 1000;
+
+}  // namespace
+
+Bridge::Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend, Cell& to_client,
+               BridgeEvents& owner)
+    : worker_(worker),
+      owner_(owner),
+      client_{client, Fault::client_reset, Fault::client_tls, to_backend},
+      backend_{backend, Fault::backend_reset, Fault::backend_tls, to_client},
+      timer_(*worker.timers, [](void* self) { static_cast<Bridge*>(self)->tick(); }, this),
+      idle_ms_(idle_ms),
+      last_byte_(worker.now()) {}
+
+void Bridge::run(std::span<const uint8_t> early, bool client_over, bool clean) {
+  client_.stream.belong_to(*this);
+  backend_.stream.belong_to(*this);
+  arm();
+  backend_.stream.read(true);
+  if (!early.empty()) stream_data(client_.stream, early);
+  if (over_) return;
+  if (client_over)
+    pass_end(client_, clean);
+  else if (!client_.stalled)
+    client_.stream.read(true);
+}
+
+void Bridge::stop() {
+  over_ = true;
+  timer_.stop();
+}
+
+void Bridge::stream_data(Stream& stream, std::span<const uint8_t> plain) {
+  if (over_) return;
+  Side& from = side(stream);
+  Side& to = other(from);
+  last_byte_ = worker_.now();
+  if (&from == &backend_ && !heard_backend_) {
+    heard_backend_ = true;
+    owner_.backend_spoke();
+  }
+  if (to.output_dead) return;
+  if (!to.stream.write(plain)) return output_failed(to);
+  from.sent_on += plain.size();
+  from.counted.add(plain.size());
+  if (!to.stream.queued() || from.stalled) return;
+  from.stalled = true;
+  from.stream.read(false);
+  arm();
+}
+
+/// The peer may have said its last words before it stopped listening (a refusal, then a close): they still
+/// go to the other side. Its end or its reset comes by reading.
+void Bridge::output_failed(Side& to) {
+  if (to.output_dead) return;
+  to.output_dead = true;
+  other(to).stream.read(false);
+  if (to.input_over) return over(to.reset);
+  if (!to.stalled) to.stream.read(true);
+}
+
+void Bridge::stream_ended(Stream& stream, StreamEnd end) {
+  if (over_) return;
+  Side& from = side(stream);
+  if (end == StreamEnd::tls) return over(from.tls);
+  if (end == StreamEnd::reset || from.output_dead) return over(from.reset);
+  last_byte_ = worker_.now();
+  pass_end(from, end == StreamEnd::eof);
+}
+
+void Bridge::pass_end(Side& from, bool clean) {
+  from.input_over = true;
+  from.stalled = false;
+  Side& to = other(from);
+  if (!to.output_dead && !to.stream.finish(clean)) return output_failed(to);
+  maybe_over();
+}
+
+void Bridge::stream_drained(Stream& stream) {
+  if (over_) return;
+  if (stream.write_failed()) return output_failed(side(stream));
+  Side& from = other(side(stream));
+  last_byte_ = worker_.now();
+  if (from.stalled) {
+    from.stalled = false;
+    from.stream.read(true);
+  }
+  maybe_over();
+}
+
+void Bridge::maybe_over() {
+  if (client_.input_over && backend_.input_over && client_.stream.finished() && backend_.stream.finished())
+    over(Fault::none);
+}
+
+void Bridge::arm() {
+  uint64_t due = last_byte_ + idle_ms_;
+  if (client_.stalled || backend_.stalled) due = std::min(due, worker_.now() + stall_look_ms);
+  timer_.at(due);
+}
+
+void Bridge::tick() {
+  if (worker_.now() - last_byte_ >= idle_ms_) return over(Fault::idle);
+  for (const Side* side : {&client_, &backend_})
+    if (side->stalled && side->stream.broken()) return over(side->reset);
+  arm();
+}
+
+void Bridge::over(Fault fault) {
+  stop();
+  owner_.bridge_over(fault);
+}
+
+}  // namespace postern::proxy

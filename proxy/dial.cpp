@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The order of protocols.md 1.6. Every path ends in exactly one of succeed(), fail() and cancel().
+#include "proxy/dial.hpp"
+
+#include <fmt/core.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "protocols/proxy_header.hpp"
+#include "proxy/log.hpp"
+#include "proxy/tls_counting.hpp"
+#include "proxy/worker.hpp"
+
+namespace postern::proxy {
+namespace {
+
+constexpr uint64_t retry_pause_ms = 200;
+constexpr uint64_t least_attempt_ms = 250;
+
+bool is_local(const conf::Ip& ip) {
+  if (ip.is_loopback() || ip.is_any()) return true;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return false;
+  bool found = false;
+  for (const ifaddrs* at = list; at && !found; at = at->ifa_next)
+    if (at->ifa_addr && (at->ifa_addr->sa_family == AF_INET || at->ifa_addr->sa_family == AF_INET6))
+      found = conf::SocketAddress::from(at->ifa_addr).ip == ip;
+  ::freeifaddrs(list);
+  return found;
+}
+
+}  // namespace
+
+/// One TCP connect. Lives until libuv has called back, also when the Dial is gone by then.
+struct Dial::Connecting {
+  uv_connect_t request{};
+  uv_tcp_t* tcp = nullptr;
+  Dial* dial = nullptr;
+};
+
+Dial::Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const Destination> destination,
+           conf::Protocol protocol, const Caller& caller, DialEvents& owner)
+    : worker_(worker),
+      snapshot_(std::move(snapshot)),
+      destination_(std::move(destination)),
+      protocol_(protocol),
+      caller_(caller),
+      owner_(owner),
+      timer_(*worker.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
+      started_(worker.now()),
+      window_end_(started_ + static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count())),
+      retries_left_(snapshot_->config.server.backend_connect_retries) {}
+
+uint64_t Dial::elapsed_ms() const { return worker_.now() - started_; }
+
+void Dial::start() {
+  const auto& leg = destination_->conf.leg(protocol_);
+  if (!leg) return fail(Fault::no_leg, "destination has no leg for this protocol");
+  leg_ = &*leg;
+  if (leg_->forwarding == conf::Forwarding::xclient && caller_.ttl <= 1)
+    return fail(Fault::loop, "forwarding TTL is used up");
+  admission_ = destination_->health->admit(snapshot_->health, worker_.now());
+  if (admission_ == Health::Admission::refuse) return fail(Fault::breaker_open, "destination is marked down");
+  round();
+}
+
+void Dial::cancel() {
+  if (over_) return;
+  over_ = true;
+  destination_->health->abandon(admission_);
+  Waiter::cancel();
+  timer_.stop();
+  drop_attempt();
+}
+
+// --- addresses --------------------------------------------------------------------------------------
+
+void Dial::round() {
+  next_ = 0;
+  if (destination_->literal) {
+    addresses_ = {*destination_->literal};
+    return next_address();
+  }
+  timer_.at(window_end_);
+  if (const char* error = worker_.resolver->resolve(destination_->conf.host, *this))
+    attempt_failed(Fault::resolve, fmt::format("cannot resolve {}: {}", destination_->conf.host, error));
+}
+
+void Dial::resolved(const std::vector<conf::Ip>& addresses, const char* error) {
+  addresses_ = addresses;
+  if (addresses_.empty())
+    return attempt_failed(Fault::resolve, fmt::format("cannot resolve {}: {}", destination_->conf.host, error));
+  next_address();
+}
+
+bool Dial::is_self(const conf::SocketAddress& address) const {
+  return std::ranges::any_of(*snapshot_->own, [&](const conf::SocketAddress& own) {
+    return own.port == address.port && (own.ip == address.ip || (own.ip.is_any() && is_local(address.ip)));
+  });
+}
+
+void Dial::next_address() {
+  const uint64_t now = worker_.now();
+  if (now >= window_end_) return fail(Fault::backend_timeout, "no connection within backend_timeout");
+  target_ = {addresses_[next_], leg_->port};
+  if (is_self(target_)) return fail(Fault::loop, fmt::format("{} is this process", target_.text()));
+
+  // A silent address must not eat the window of those behind it.
+  const uint64_t share = (window_end_ - now) / (addresses_.size() - next_);
+  timer_.at(std::min(window_end_, now + std::max(share, least_attempt_ms)));
+
+  std::string detail;
+  const int fd = open_socket(detail);
+  if (fd < 0) return attempt_failed(Fault::source_address, std::move(detail));
+  connect(fd);
+}
+
+/// A socket of the target's family, bound to the next fitting source address if any are configured.
+int Dial::open_socket(std::string& detail) {
+  const bool v4 = target_.ip.is_v4();
+  conf::SocketAddress source;
+  const auto& sources = destination_->conf.source_ips;
+  if (!sources.empty()) {
+    std::vector<conf::Ip> fitting;
+    std::ranges::copy_if(sources, std::back_inserter(fitting), [&](const conf::Ip& ip) { return ip.is_v4() == v4; });
+    if (fitting.empty()) {
+      detail = fmt::format("no source address fits {}", target_.ip.text());
+      return -1;
+    }
+    source.ip = fitting[destination_->next_source.fetch_add(1, std::memory_order_relaxed) % fitting.size()];
+  }
+  const int fd = ::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) {
+    detail = fmt::format("socket: {}", uv_strerror(-errno));
+    return -1;
+  }
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (!sources.empty()) {
+    // The port is chosen at connect, per destination, so that many sources times many backends do not run out.
+    ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    sockaddr_storage address{};
+    const socklen_t size = source.to(address);
+    if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) != 0) {
+      detail = fmt::format("bind {}: {}", source.ip.text(), uv_strerror(-errno));
+      ::close(fd);
+      return -1;
+    }
+  }
+  return fd;
+}
+
+// --- one attempt ------------------------------------------------------------------------------------
+
+void Dial::connect(int fd) {
+  auto* tcp = new uv_tcp_t;
+  uv_tcp_init(worker_.loop(), tcp);
+  tcp->data = nullptr;
+  const auto discard = [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); };
+  if (const int status = uv_tcp_open(tcp, fd); status != 0) {
+    ::close(fd);
+    uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
+    return attempt_failed(Fault::connect, uv_strerror(status));
+  }
+  auto* attempt = new Connecting;
+  attempt->tcp = tcp;
+  attempt->dial = this;
+  attempt->request.data = attempt;
+  sockaddr_storage address{};
+  target_.to(address);
+  const auto done = [](uv_connect_t* request, int status) {
+    const std::unique_ptr<Connecting> self(static_cast<Connecting*>(request->data));
+    if (!self->dial) return;  // given up; the handle is closing
+    self->dial->connecting_ = nullptr;
+    if (status == 0) return self->dial->connected(self->tcp);
+    uv_close(reinterpret_cast<uv_handle_t*>(self->tcp),
+             [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
+    self->dial->attempt_failed(Fault::connect,
+                               fmt::format("connect {}: {}", self->dial->target_.text(), uv_strerror(status)));
+  };
+  const int status = uv_tcp_connect(&attempt->request, tcp, reinterpret_cast<const sockaddr*>(&address), done);
+  if (status != 0) {
+    delete attempt;
+    uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
+    return attempt_failed(Fault::connect, fmt::format("connect {}: {}", target_.text(), uv_strerror(status)));
+  }
+  connecting_ = attempt;
+}
+
+void Dial::drop_attempt() {
+  if (connecting_) {
+    connecting_->dial = nullptr;
+    uv_close(reinterpret_cast<uv_handle_t*>(connecting_->tcp),
+             [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
+    connecting_ = nullptr;
+  }
+  if (stream_) stream_->close();
+}
+
+std::string Dial::proxy_header() const {
+  if (leg_->forwarding != conf::Forwarding::proxy) return {};
+  protocols::ProxyOut out;
+  out.source = caller_.peer;
+  out.destination = caller_.local;
+  out.map_v4 = destination_->conf.proxy_map_v4;
+  out.tlvs = destination_->conf.proxy_tlvs;
+  out.alpn = caller_.alpn;
+  out.authority = caller_.server_name;
+  out.unique_id = caller_.session;
+  out.tls = caller_.tls;
+  out.tls_version = caller_.facts.version;
+  out.tls_cipher = caller_.facts.suite;
+  return protocols::write_proxy_header(out);
+}
+
+void Dial::connected(uv_tcp_t* tcp) {
+  StreamEvents& events = *this;
+  stream_ = std::make_unique<Stream>(worker_, events);
+  stream_->adopt(tcp);
+  const std::string header = proxy_header();
+  if (leg_->tls != conf::TlsMode::implicit) {
+    const std::span bytes(reinterpret_cast<const uint8_t*>(header.data()), header.size());
+    if (!header.empty() && !stream_->write_clear(bytes))
+      return attempt_failed(Fault::proxy_write, "the PROXY header could not be sent");
+    return succeed();
+  }
+  const auto& resume = destination_->resume[worker_.index][static_cast<size_t>(protocol_)];
+  auto engine = tls::Engine::client(destination_->tls, destination_->conf.tls_server_name, resume.get());
+  if (!engine) return attempt_failed(Fault::memory, "no memory for TLS");
+  stream_->read(true);
+  stream_->start_tls(std::move(engine), {}, header);
+}
+
+void Dial::stream_secured(Stream& stream) {
+  count_handshake(worker_.cells.backend, stream.tls()->facts());
+  succeed();
+}
+
+void Dial::stream_ended(Stream& stream, StreamEnd end) {
+  if (end != StreamEnd::tls)
+    return attempt_failed(Fault::backend_handshake,
+                          fmt::format("{} closed the connection during the TLS handshake", target_.text()));
+  const tls::Failure failure = stream.tls()->failure();
+  count_failure(worker_.cells.backend, failure);
+  const bool refused = failure == tls::Failure::certificate;
+  attempt_failed(refused ? Fault::backend_certificate : Fault::backend_handshake,
+                 fmt::format("TLS with {}: {}", target_.text(), stream.tls()->error()));
+}
+
+void Dial::tick() {
+  if (pausing_) {
+    pausing_ = false;
+    return round();
+  }
+  Waiter::cancel();
+  if (worker_.now() >= window_end_) {
+    drop_attempt();
+    return fail(Fault::backend_timeout, last_detail_.empty() ? std::string("no connection within backend_timeout")
+                                                             : "backend_timeout; before that " + last_detail_);
+  }
+  const bool shaking = stream_ && stream_->is_open();
+  attempt_failed(shaking ? Fault::backend_handshake : Fault::connect,
+                 fmt::format("{} did not {} in time", target_.text(), shaking ? "complete TLS" : "answer"));
+}
+
+void Dial::attempt_failed(Fault fault, std::string detail) {
+  drop_attempt();
+  last_fault_ = fault;
+  last_detail_ = std::move(detail);
+  const bool retryable = row(fault).retryable;
+  if (retryable && fault != Fault::resolve && ++next_ < addresses_.size()) return next_address();
+  if (!retryable || retries_left_ == 0) return fail(last_fault_, last_detail_);
+  --retries_left_;
+  const uint64_t again = worker_.now() + retry_pause_ms;
+  if (again >= window_end_) return fail(last_fault_, last_detail_);
+  log::debug("backend attempt failed, trying again", {{"session", caller_.session},
+                                                      {"destination", destination_->conf.name},
+                                                      {"fault", label(fault)},
+                                                      {"error", last_detail_}});
+  pausing_ = true;
+  timer_.at(again);
+}
+
+// --- the end ----------------------------------------------------------------------------------------
+
+void Dial::fail(Fault fault, const std::string& detail) {
+  over_ = true;
+  timer_.stop();
+  const FaultRow& what = row(fault);
+  auto& counters = destination_->counters->workers[worker_.index].protocol[static_cast<size_t>(protocol_)];
+  AttemptResult result = AttemptResult::refused;
+  if (what.stage == Stage::none) {
+    destination_->health->abandon(admission_);
+  } else {
+    result = what.stage == Stage::connect ? AttemptResult::connect : AttemptResult::later;
+    if (destination_->health->failure(snapshot_->health, admission_, what.stage, caller_.peer.ip, worker_.now()))
+      log::warn("destination marked down", {{"destination", destination_->conf.name}, {"error", detail}});
+  }
+  counters.attempts[static_cast<size_t>(result)].add();
+  uint64_t suppressed = 0;
+  if (worker_.refusals.allow(worker_.now(), suppressed))
+    log::warn("backend unavailable", {{"protocol", conf::name(protocol_)},
+                                      {"destination", destination_->conf.name},
+                                      {"session", caller_.session},
+                                      {"fault", what.label},
+                                      {"error", detail},
+                                      {"suppressed", suppressed}});
+  owner_.dial_failed(fault, detail);
+}
+
+void Dial::succeed() {
+  over_ = true;
+  timer_.stop();
+  if (destination_->health->success())
+    log::info("destination is up again", {{"destination", destination_->conf.name}});
+  auto& cells = destination_->counters->workers[worker_.index];
+  cells.protocol[static_cast<size_t>(protocol_)].attempts[static_cast<size_t>(AttemptResult::ok)].add();
+  cells.connect.observe(connect_bounds, elapsed_ms() * 1000);
+  stream_->read(false);
+  owner_.dialed(std::move(stream_));
+}
+
+}  // namespace postern::proxy

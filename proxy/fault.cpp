@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The table behind fault.hpp.
+#include "proxy/fault.hpp"
+
+#include <array>
+
+namespace postern::proxy {
+namespace {
+
+using enum Blame;
+using enum EndReason;
+constexpr auto no = std::optional<Rejected>{};
+
+constexpr std::array<FaultRow, fault_count> rows = {{
+    {Fault::none, "eof", nobody, false, Stage::none, eof, no},
+    {Fault::idle, "idle", nobody, false, Stage::none, idle, no},
+    {Fault::kicked, "kicked", us, false, Stage::none, kicked, no},
+    {Fault::shutdown, "shutdown", us, false, Stage::none, shutdown, no},
+    {Fault::limit, "limit", us, false, Stage::none, error, Rejected::limit},
+    {Fault::proxy_header, "proxy_header", client, false, Stage::none, error, Rejected::proxy_header},
+    {Fault::timeout, "timeout", client, false, Stage::none, error, Rejected::timeout},
+    {Fault::tls_timeout, "tls_timeout", client, false, Stage::none, error, Rejected::timeout},
+    {Fault::tls, "tls", client, false, Stage::none, error, Rejected::tls},
+    {Fault::client_gone, "client_gone", client, false, Stage::none, error, no},
+    {Fault::client_reset, "client_reset", client, false, Stage::none, error, no},
+    {Fault::client_tls, "client_tls", client, false, Stage::none, error, no},
+    {Fault::backend_reset, "backend_reset", backend, true, Stage::later, error, no},
+    {Fault::backend_tls, "backend_tls", backend, false, Stage::later, error, no},
+    {Fault::no_leg, "no_leg", us, false, Stage::none, error, no},
+    {Fault::loop, "loop", us, false, Stage::none, error, no},
+    {Fault::breaker_open, "breaker_open", backend, false, Stage::none, error, no},
+    {Fault::resolve, "resolve", backend, true, Stage::connect, error, no},
+    {Fault::source_address, "source_address", us, true, Stage::connect, error, no},
+    {Fault::connect, "connect", backend, true, Stage::connect, error, no},
+    {Fault::backend_timeout, "backend_timeout", backend, false, Stage::connect, error, no},
+    {Fault::proxy_write, "proxy_write", backend, true, Stage::later, error, no},
+    {Fault::backend_handshake, "backend_handshake", backend, true, Stage::later, error, no},
+    {Fault::backend_certificate, "backend_certificate", backend, false, Stage::later, error, no},
+    {Fault::memory, "memory", us, false, Stage::none, error, no},
+}};
+
+constexpr bool in_order() {
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (static_cast<size_t>(rows[i].fault) != i) return false;
+  return static_cast<size_t>(Fault::memory) + 1 == fault_count;
+}
+static_assert(in_order(), "one row a fault, in the enum's order");
+
+}  // namespace
+
+const FaultRow& row(Fault fault) { return rows[static_cast<size_t>(fault)]; }
+
+}  // namespace postern::proxy

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The command line: which subcommand, which file.
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "proxy/commands.hpp"
+#include "proxy/process.hpp"
+#include "tls/context.hpp"
+
+namespace {
+
+constexpr std::string_view usage =
+    R"(usage: postern [run] CONFIG            serve; without CONFIG the path is taken from PROXY_CONFIG
+       postern check CONFIG            validate as a start would; print every problem, bind nothing
+       postern explain CONFIG ACCOUNT  how an account would be routed, and why
+       postern schema                  JSON Schema of the configuration
+       postern reference               reference of the configuration, in Markdown
+       postern healthcheck [URL]       ask a running Postern whether it serves (for container probes)
+       postern --version | --help
+)";
+
+int complain(const char* text) {
+  std::fprintf(stderr, "postern: %s\n%.*s", text, static_cast<int>(usage.size()), usage.data());
+  return 2;
+}
+
+std::optional<std::string> config_path(std::span<char*> arguments) {
+  if (!arguments.empty()) return arguments.front();
+  const char* path = std::getenv("PROXY_CONFIG");
+  if (path && *path) return path;
+  return std::nullopt;
+}
+
+int dispatch(std::string_view verb, std::span<char*> arguments) {
+  using namespace postern::proxy;
+  if (verb == "schema") return command_schema();
+  if (verb == "reference") return command_reference();
+  if (verb == "healthcheck") {
+    if (!arguments.empty()) return command_healthcheck(arguments.front());
+    const auto file = config_path({});
+    const std::string url = file ? health_url(*file) : std::string();
+    return url.empty() ? complain("healthcheck needs a URL, or PROXY_CONFIG with a [metrics] table")
+                       : command_healthcheck(url);
+  }
+  const auto file = config_path(arguments);
+  if (!file) return complain("no configuration: give a path or set PROXY_CONFIG");
+  if (verb == "check") return command_check(*file);
+  if (verb == "explain")
+    return arguments.size() < 2 ? complain("explain needs a configuration and an account")
+                                : command_explain(*file, arguments[1]);
+  return command_run(*file);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  postern::proxy::ignore_sigpipe();
+  std::span<char*> arguments(argv + 1, argc > 0 ? static_cast<size_t>(argc - 1) : 0);
+  std::string_view verb = "run";
+  if (!arguments.empty()) {
+    const std::string_view first = arguments.front();
+    if (first == "--help" || first == "-h") {
+      std::fwrite(usage.data(), 1, usage.size(), stdout);
+      return 0;
+    }
+    if (first == "--version" || first == "-V") {
+      postern::tls::init();
+      return postern::proxy::command_version();
+    }
+    for (const std::string_view known : {"run", "check", "explain", "schema", "reference", "healthcheck"})
+      if (first == known) verb = known;
+    if (first == "--check") verb = "check";
+    if (verb == "run" && first != "run") {
+      if (first.starts_with('-')) return complain("unknown option");
+    } else {
+      arguments = arguments.subspan(1);
+    }
+  }
+  const size_t most = verb == "explain" ? 2 : verb == "schema" || verb == "reference" ? 0 : 1;
+  if (arguments.size() > most) return complain("too many arguments");
+  postern::tls::init();
+  return dispatch(verb, arguments);
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What the process owes its host: descriptor limits, no core files with secrets in them, and word to the
+// service manager.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace postern::proxy {
+
+/// Raises the soft limit of descriptors to the hard one; returns what it is now.
+uint64_t raise_descriptor_limit();
+
+/// No core file, no debugger of the same user: memory holds keys and passwords.
+void forbid_core_dumps();
+
+/// Ignores SIGPIPE; a write to a closed socket is an ordinary error.
+void ignore_sigpipe();
+
+/// The number of processors this process may run on, at least 1.
+unsigned available_cores();
+
+/// sd_notify messages; without a service manager they go nowhere.
+namespace service {
+void ready();
+void reloading();
+void stopping();
+void status(const std::string& text);
+void alive();                // the watchdog's sign of life
+uint64_t watchdog_usec();    // how often it is wanted; 0: not at all
+}  // namespace service
+
+}  // namespace postern::proxy

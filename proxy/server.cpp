@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Start and serve. Reload is in server_reload.cpp, the end in server_stop.cpp.
+#include "proxy/server.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+#include "proxy/exposition.hpp"
+#include "proxy/log.hpp"
+#include "proxy/process.hpp"
+#include "proxy/version.hpp"
+
+namespace postern::proxy {
+
+bool print_problems(const conf::Problems& problems) {
+  bool first = true;
+  for (const conf::Problem& problem : problems.all()) {
+    if (problem.warning) continue;
+    std::fprintf(stderr, "%s%s\n", first ? "invalid configuration: " : "", problem.line().c_str());
+    first = false;
+  }
+  return !first;
+}
+
+Server::Server(std::string file)
+    : file_(std::move(file)), own_(std::make_shared<std::vector<conf::SocketAddress>>()) {
+  uv_loop_init(&loop_);
+  lasting_.tickets = std::make_shared<tls::TicketKeys>();
+  lasting_.own = own_;
+}
+
+Server::~Server() {
+  workers_.clear();
+  uv_loop_close(&loop_);
+}
+
+int Server::run() {
+  if (!prepare()) return 1;
+  const conf::ServerConf& conf = snapshot_->config.server;
+  log::start(conf.log_level, conf.log_format);
+  open();
+  service::ready();
+  log::info("proxy started", {{"version", version},
+                              {"tls_library", tls::library().version},
+                              {"workers", workers_.size()},
+                              {"config", file_}});
+  uv_run(&loop_, UV_RUN_DEFAULT);
+  log::stop();
+  // A name lookup that hangs in the pool must not hold up the exit.
+  const bool hung = std::ranges::any_of(workers_, [](const auto& worker) { return worker->lookups_abandoned(); });
+  if (hung) ::_exit(0);
+  return 0;
+}
+
+bool Server::prepare() {
+  conf::Loaded loaded = conf::load(file_, conf::Environment::of_process());
+  if (loaded.ok()) {
+    if (!loaded.config.server.core_dumps) forbid_core_dumps();
+    const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
+    counters_ = std::make_unique<Counters>(threads);
+    lasting_.counters = counters_.get();
+    std::vector<std::string> restart;
+    snapshot_ = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
+  }
+  if (snapshot_) {
+    raise_descriptor_limit();
+    Inherited inherited = Inherited::take();
+    bound_ = bind_all(snapshot_->config, counters_->workers.size(), inherited, loaded.problems);
+    if (bound_)
+      for (std::string& text : inherited.unclaimed())
+        bound_->warnings.push_back("socket from the service manager is not in the configuration: " + text);
+  }
+  for (const conf::Problem& problem : loaded.problems.all())
+    if (problem.warning) warnings_.push_back(problem);
+  if (!bound_) {
+    for (const conf::Problem& problem : warnings_) std::fprintf(stderr, "warning: %s\n", problem.line().c_str());
+    print_problems(loaded.problems);
+    return false;
+  }
+  *own_ = bound_->all;
+  return true;
+}
+
+void Server::open() {
+  for (const conf::Problem& problem : warnings_) log::warn("configuration", {{"problem", problem.line()}});
+  for (const std::string& text : bound_->warnings) log::warn("socket", {{"problem", text}});
+  for (const std::string& text : tls::library().warnings) log::warn("tls library", {{"problem", text}});
+  warnings_.clear();
+  start_time_ = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+
+  uv_async_init(&loop_, &inbox_signal_, [](uv_async_t* handle) {
+    auto* self = static_cast<Server*>(handle->data);
+    std::vector<std::function<void()>> tasks;
+    {
+      const std::lock_guard lock(self->inbox_mutex_);
+      tasks.swap(self->inbox_);
+    }
+    for (const auto& task : tasks) task();
+  });
+  inbox_signal_.data = this;
+  for (uv_timer_t* timer : {&minute_, &grace_, &watchdog_}) {
+    uv_timer_init(&loop_, timer);
+    timer->data = this;
+  }
+  uv_timer_start(
+      &minute_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->each_minute(); }, 60'000, 60'000);
+  if (const uint64_t usec = service::watchdog_usec())
+    uv_timer_start(&watchdog_, [](uv_timer_t*) { service::alive(); }, 0, std::max<uint64_t>(usec / 2000, 1));
+
+  constexpr int wanted[] = {SIGTERM, SIGINT, SIGHUP};
+  for (size_t i = 0; i < std::size(wanted); ++i) {
+    uv_signal_init(&loop_, &signals_[i]);
+    signals_[i].data = this;
+    uv_signal_start(
+        &signals_[i],
+        [](uv_signal_t* handle, int number) {
+          auto* self = static_cast<Server*>(handle->data);
+          if (number == SIGHUP) return self->reload(Scope::everything);
+          self->drain(number);
+        },
+        wanted[i]);
+  }
+
+  for (size_t i = 0; i < counters_->workers.size(); ++i) {
+    workers_.push_back(std::make_unique<Worker>(i, *counters_, [this] { post([this] { worker_idle(); }); }));
+    workers_.back()->adopt(snapshot_);  // before its thread runs
+  }
+  for (BoundAddress& address : bound_->listeners) {
+    const conf::ListenerConf& listener = snapshot_->config.listeners[address.listener];
+    for (size_t i = 0; i < workers_.size(); ++i) workers_[i]->listen(address.sockets[i].release(), address.listener);
+    log::info("listening", {{"listener", listener.name},
+                            {"addr", address.address.text()},
+                            {"protocol", conf::name(listener.protocol)},
+                            {"tls", conf::name(listener.tls_mode)},
+                            {"inherited", address.inherited}});
+  }
+  bound_->listeners.clear();
+
+  if (bound_->metrics) {
+    Handlers handlers;
+    handlers.metrics = [this] { return metrics(); };
+    handlers.ready = [this] { return readiness(); };
+    probes_ = std::make_unique<ProbeServer>(&loop_, std::move(handlers));
+    if (auto opened = probes_->open(bound_->metrics.release()); !opened)
+      log::error("metrics listener", {{"error", opened.error().text}});
+    else
+      log::info("metrics listener started", {{"addr", bound_->metrics_address.text()}});
+  }
+  watcher_ = std::make_unique<Watcher>(&loop_, [this](std::vector<std::string> changed) {
+    for (const std::string& file : changed) log::info("file changed", {{"file", file}});
+    reload(Scope::watched_files);
+  });
+  watch_files();
+  for (const auto& worker : workers_) worker->start();
+}
+
+void Server::post(std::function<void()> task) {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    inbox_.push_back(std::move(task));
+  }
+  uv_async_send(&inbox_signal_);
+}
+
+// --- what operators ask -----------------------------------------------------------------------------
+
+uint64_t Server::live() const {
+  uint64_t sum = 0;
+  for (const ListenerRuntime& listener : snapshot_->listeners) sum += listener.occupancy->live.load();
+  return sum;
+}
+
+std::string Server::metrics() const {
+  Observed observed;
+  observed.version = version;
+  observed.tls_library = tls::library().version;
+  const uint64_t now_ms = uv_now(&loop_);
+  for (const auto& [name, destination] : snapshot_->destinations) {
+    const Health::View view = destination->health->view(now_ms);
+    observed.destinations.push_back({name, view.down, view.consecutive_failures});
+  }
+  for (const auto& certificate : snapshot_->certificates->all())
+    observed.certificates.push_back({certificate->id, certificate->not_after});
+  observed.ticket_key_age =
+      static_cast<double>(lasting_.tickets->age(std::chrono::system_clock::now()).count());
+  observed.start_time = start_time_;
+  observed.ready = readiness().ready;
+  observed.log_dropped = log::dropped();
+  return exposition(*counters_, observed);
+}
+
+Readiness Server::readiness() const {
+  if (draining_) return {false, "draining"};
+  if (!snapshot_->certificates->usable()) return {false, "a certificate has expired"};
+  return {true, "ready"};
+}
+
+}  // namespace postern::proxy

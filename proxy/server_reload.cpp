@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A new snapshot beside the running one: built off the loop, swapped whole, or not at all.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
+#include "proxy/log.hpp"
+#include "proxy/process.hpp"
+#include "proxy/server.hpp"
+
+namespace postern::proxy {
+
+/// One reload on its way through libuv's pool. The pool thread touches only this.
+struct Server::Reload {
+  uv_work_t work{};
+  Server* server = nullptr;
+  Scope scope = Scope::everything;
+  std::shared_ptr<const Snapshot> previous;
+  conf::Problems problems;
+  std::vector<std::string> restart;
+  std::shared_ptr<const Snapshot> made;
+};
+
+void Server::reload(Scope scope) {
+  if (draining_) return;
+  if (reloading_) {  // one at a time; a full one covers the other
+    if (reload_again_ != Scope::everything) reload_again_ = scope;
+    return;
+  }
+  reloading_ = true;
+  if (scope == Scope::everything) service::reloading();
+  auto* job = new Reload;
+  job->server = this;
+  job->scope = scope;
+  job->previous = snapshot_;
+  job->work.data = job;
+  uv_queue_work(
+      &loop_, &job->work,
+      [](uv_work_t* work) {
+        auto& self = *static_cast<Reload*>(work->data);
+        if (self.scope == Scope::everything) {
+          conf::Loaded loaded = conf::load(self.server->file_, conf::Environment::of_process());
+          self.problems = std::move(loaded.problems);
+          if (self.problems.ok())
+            self.made = make_snapshot(std::move(loaded.config), self.server->lasting_, self.previous.get(),
+                                      Rotation::strict, self.problems, self.restart);
+        } else {
+          // Only what the watched files hold is new: the file itself may be half edited.
+          self.problems = conf::Problems(self.server->file_);
+          self.made = make_snapshot(self.previous->config, self.server->lasting_, self.previous.get(),
+                                    Rotation::keep_last_good, self.problems, self.restart);
+        }
+      },
+      [](uv_work_t* work, int) {
+        const std::unique_ptr<Reload> self(static_cast<Reload*>(work->data));
+        self->server->reloaded(*self);
+      });
+}
+
+void Server::reloaded(Reload& done) {
+  reloading_ = false;
+  const bool full = done.scope == Scope::everything;
+  for (const conf::Problem& problem : done.problems.all())
+    log::write(problem.warning ? LogLevel::warn : LogLevel::error, "configuration", {{"problem", problem.line()}});
+  if (!done.made) {
+    counters_->reloads_failed.fetch_add(1);
+    log::error("reload failed, nothing changed", {{"config", file_}, {"scope", full ? "everything" : "files"}});
+  } else if (!draining_) {
+    counters_->reloads_ok.fetch_add(1);
+    snapshot_ = done.made;
+    for (const auto& worker : workers_)
+      worker->post([w = worker.get(), snapshot = snapshot_] { w->adopt(snapshot); });
+    const conf::ServerConf& server = snapshot_->config.server;
+    log::configure(server.log_level, server.log_format);
+    if (!done.restart.empty() && full)
+      log::warn("changes that need a restart are not applied", {{"keys", fmt::format("{}", fmt::join(done.restart, "; "))}});
+    log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
+    watch_files();
+  }
+  if (full) service::ready();
+  if (const auto again = std::exchange(reload_again_, std::nullopt)) reload(*again);
+}
+
+/// Everything whose change is picked up without being told: certificates, keys, mappings, ticket keys.
+void Server::watch_files() {
+  const conf::Config& config = snapshot_->config;
+  std::vector<std::string> files = snapshot_->certificates->files();
+  for (const conf::DestinationConf& destination : config.destinations) {
+    if (auto path = tls::pem_path(destination.tls_client_cert)) files.push_back(*path);
+    if (auto path = tls::pem_path(destination.tls_client_key.reveal())) files.push_back(*path);
+  }
+  if (config.mapping.source == conf::MappingSource::file) files.push_back(config.mapping.file_path);
+  if (!config.tickets.file.empty()) files.push_back(config.tickets.file);
+  std::erase_if(files, [](const std::string& file) { return file.empty(); });
+  watcher_->watch(std::move(files));
+}
+
+void Server::each_minute() {
+  const auto now = std::chrono::system_clock::now();
+  if (auto changed = lasting_.tickets->refresh(now); !changed)
+    log::error("ticket keys", {{"error", changed.error().text}});
+  else if (*changed)
+    log::info("ticket keys rotated");
+  for (const auto& certificate : snapshot_->certificates->all())
+    if (certificate->not_after < std::chrono::system_clock::to_time_t(now))
+      log::warn("certificate has expired", {{"certificate", certificate->id}});
+  log::info("metrics", {{"active_connections", live()}});
+}
+
+}  // namespace postern::proxy

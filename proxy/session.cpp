@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The phases in order, and the one exit: close().
+#include "proxy/session.hpp"
+
+#include <fmt/core.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "protocols/registry.hpp"
+#include "proxy/log.hpp"
+#include "proxy/tls_counting.hpp"
+#include "proxy/worker.hpp"
+
+namespace postern::proxy {
+namespace {
+
+/// What a client may send ahead of its backend; above it Postern stops reading (protocols.md 1.3).
+constexpr size_t early_limit = 72 * 1024;
+/// After a last word or a broken leg, the other side has this long to take what was sent.
+constexpr uint64_t linger_ms = 1000;
+
+/// Unique in this process, and by its random start across restarts and replicas (forwarding.md 3.4).
+uint64_t next_number() {
+  static std::atomic<uint64_t> next = [] {
+    uint64_t start = 0;
+    while (::getrandom(&start, sizeof start, 0) != static_cast<ssize_t>(sizeof start)) {
+    }
+    return start;
+  }();
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+std::array<char, 18> next_id() {
+  std::array<char, 18> id{};
+  fmt::format_to_n(id.data(), id.size() - 1, "P{:016x}", next_number());
+  return id;
+}
+
+}  // namespace
+
+Session::Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number,
+                 const conf::SocketAddress& peer, const conf::SocketAddress& local)
+    : worker_(worker),
+      snapshot_(std::move(snapshot)),
+      accepted_(worker.now()),
+      listener_(static_cast<uint32_t>(number)),
+      peer_(peer),
+      local_(local),
+      id_(next_id()),
+      timer_(*worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
+      client_(worker, *this) {
+  listener().counters->workers[worker_.index].accepted.add();
+}
+
+Session::~Session() {
+  listener().counters->workers[worker_.index].closed.add();
+  listener().occupancy->live.fetch_sub(1, std::memory_order_relaxed);
+}
+
+uint64_t Session::preauth_deadline() const {
+  return accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
+}
+
+// --- accept and PROXY header ------------------------------------------------------------------------
+
+void Session::start(int fd) {
+  if (client_.open(fd) != 0) return close(Fault::memory, "the socket could not be opened");
+  const conf::ListenerConf& conf = listener().conf;
+  if (conf.proxy_protocol == conf::ProxyMode::off) return begin();
+  const bool trusted =
+      std::ranges::any_of(conf.proxy_trusted, [&](const conf::Cidr& range) { return range.contains(peer_.ip); });
+  const bool required = conf.proxy_protocol == conf::ProxyMode::required;
+  if (!trusted) return required ? close(Fault::proxy_header, "peer is not in proxy_trusted") : begin();
+
+  phase_ = Phase::proxy_header;
+  uint64_t due = preauth_deadline();
+  // A peer without a header waits for the greeting where the server speaks first; do not wait for each other.
+  if (!required && protocols::row(conf.protocol).server_speaks_first && conf.tls_mode != conf::TlsMode::implicit)
+    due = std::min(due, accepted_ + static_cast<uint64_t>(snapshot_->config.server.proxy_header_timeout.count()));
+  timer_.at(due);
+  client_.read(true);
+}
+
+void Session::read_header() {
+  protocols::ProxyParse parsed = protocols::parse_proxy_header(early_);
+  const bool required = listener().conf.proxy_protocol == conf::ProxyMode::required;
+  switch (parsed.verdict) {
+    case protocols::ProxyVerdict::more:
+      timer_.at(preauth_deadline());  // it has begun: the short wait for a first byte is over
+      return;
+    case protocols::ProxyVerdict::absent:
+      return required ? close(Fault::proxy_header, "no PROXY header") : header_absent();
+    case protocols::ProxyVerdict::malformed:
+      return close(Fault::proxy_header, parsed.reason);
+    case protocols::ProxyVerdict::complete:
+      break;
+  }
+  early_.erase(early_.begin(), early_.begin() + static_cast<std::ptrdiff_t>(parsed.consumed));
+  introduction_ = std::make_unique<Introduction>(Introduction{std::move(parsed.header), peer_});
+  if (!introduction_->header.local) {
+    peer_ = introduction_->header.source;
+    local_ = introduction_->header.destination;
+  }
+  begin();
+}
+
+void Session::header_absent() { begin(); }
+
+/// The stream itself begins: TLS if it is due from the first byte, else straight to the backend.
+void Session::begin() { return listener().conf.tls_mode == conf::TlsMode::implicit ? handshake() : dial(); }
+
+// --- TLS --------------------------------------------------------------------------------------------
+
+void Session::handshake() {
+  phase_ = Phase::handshake;
+  timer_.at(std::min(preauth_deadline(),
+                     worker_.now() + static_cast<uint64_t>(listener().conf.tls.timeout.count())));
+  auto engine = tls::Engine::server(listener().tls);
+  if (!engine) return close(Fault::memory, "no memory for TLS");
+  const std::vector<uint8_t> early = std::exchange(early_, {});
+  client_.read(true);
+  client_.start_tls(std::move(engine), early);
+}
+
+void Session::stream_secured(Stream& stream) {
+  count_handshake(worker_.cells.client, stream.tls()->facts());
+  dial();
+}
+
+// --- the backend ------------------------------------------------------------------------------------
+
+void Session::dial() {
+  phase_ = Phase::dialing;
+  timer_.stop();
+  if (!listener().passthrough) return close(Fault::no_leg, "no destination");
+  Caller caller;
+  caller.peer = peer_;
+  caller.local = local_;
+  caller.ttl = snapshot_->config.server.proxy_ttl;
+  caller.session = id();
+  if (const tls::Engine* engine = client_.tls()) {
+    caller.tls = true;
+    caller.facts = engine->facts();
+    caller.alpn = engine->alpn();
+    caller.server_name = engine->server_name();
+  }
+  DialEvents& events = *this;
+  dial_ = std::make_unique<Dial>(worker_, snapshot_, listener().passthrough, listener().conf.protocol, caller, events);
+  client_.read(early_.size() < early_limit);  // to notice a client that breaks off
+  dial_->start();
+}
+
+void Session::dialed(std::unique_ptr<Stream> backend) {
+  backend_ = std::move(backend);
+  bridge();
+}
+
+void Session::dial_failed(Fault fault, const std::string& detail) { close(fault, detail); }
+
+// --- bytes ------------------------------------------------------------------------------------------
+
+void Session::bridge() {
+  phase_ = Phase::bridging;
+  const auto protocol = static_cast<size_t>(listener().conf.protocol);
+  listener().passthrough->counters->workers[worker_.index].protocol[protocol].opened.add();
+  BridgeEvents& events = *this;
+  bridge_.emplace(worker_, client_, *backend_, static_cast<uint64_t>(snapshot_->config.server.bridge_idle.count()),
+                  worker_.cells.bytes_to_backend[protocol], worker_.cells.bytes_to_client[protocol], events);
+  const std::vector<uint8_t> early = std::exchange(early_, {});
+  bridge_->run(early, client_over_, client_clean_);
+}
+
+void Session::backend_spoke() {
+  if (const tls::Engine* engine = backend_->tls()) {
+    auto& row = listener().passthrough->resume[worker_.index];
+    if (auto resumption = engine->resumption())
+      row[static_cast<size_t>(listener().conf.protocol)] = std::move(resumption);
+  }
+}
+
+void Session::bridge_over(Fault fault) { close(fault); }
+
+void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
+  if (phase_ == Phase::closing || &stream != &client_) return;  // lingering: read and forget
+  early_.insert(early_.end(), plain.begin(), plain.end());
+  if (phase_ == Phase::proxy_header) return read_header();
+  if (early_.size() >= early_limit) client_.read(false);
+}
+
+void Session::stream_ended(Stream& stream, StreamEnd end) {
+  const bool broken = end == StreamEnd::reset || end == StreamEnd::tls;
+  switch (phase_) {
+    case Phase::closing:
+      if (broken) stream.close();
+      return settle(stream);
+    case Phase::handshake:
+      if (end != StreamEnd::tls) return close(Fault::client_gone, "during the TLS handshake");
+      count_failure(worker_.cells.client, client_.tls()->failure());
+      return close(Fault::tls, client_.tls()->error());
+    case Phase::dialing:
+      if (broken) return close(Fault::client_gone, "while connecting");
+      client_over_ = true;  // an end of input is no break: what it sent still goes to the backend
+      client_clean_ = end == StreamEnd::eof;
+      return;
+    default:
+      return close(Fault::client_gone, "before anything was asked");
+  }
+}
+
+void Session::stream_drained(Stream& stream) {
+  if (phase_ != Phase::closing) return;
+  if (stream.write_failed()) stream.close();
+  settle(stream);
+}
+
+// --- time and the end -------------------------------------------------------------------------------
+
+void Session::tick() {
+  switch (phase_) {
+    case Phase::proxy_header:
+      if (worker_.now() < preauth_deadline() && early_.empty()) return header_absent();
+      return close(Fault::timeout, "no complete PROXY header");
+    case Phase::handshake:
+      count_timeout(worker_.cells.client);
+      return close(Fault::tls_timeout, "no complete TLS handshake");
+    case Phase::closing:
+      client_.close();
+      if (backend_) backend_->close();
+      return settle(client_);
+    default:
+      return;
+  }
+}
+
+void Session::close(Fault fault, std::string_view detail) {
+  if (phase_ == Phase::closing) return;
+  const bool bridged = phase_ == Phase::bridging;
+  record(fault, detail);
+  auto& cells = listener().counters->workers[worker_.index];
+  if (bridged) {
+    const auto protocol = static_cast<size_t>(listener().conf.protocol);
+    auto& ended = listener().passthrough->counters->workers[worker_.index].protocol[protocol].ended;
+    ended[static_cast<size_t>(row(fault).end)].add();
+    worker_.cells.session_seconds[protocol].observe(session_bounds, (worker_.now() - accepted_) * 1000);
+    bridge_->stop();
+  } else if (row(fault).rejected) {
+    cells.rejected[static_cast<size_t>(*row(fault).rejected)].add();
+  }
+  phase_ = Phase::closing;
+  timer_.stop();
+  if (dial_) dial_->cancel();
+
+  switch (fault) {
+    case Fault::none:         // both ends are out already
+    case Fault::timeout:      // nobody there to say goodbye to
+    case Fault::tls_timeout:
+    case Fault::client_gone:
+      client_.close();
+      if (backend_) backend_->close();
+      return settle(client_);
+    default:
+      // After a break the other side must not take what it got for the whole.
+      return linger(!bridged || row(fault).end != EndReason::error);
+  }
+}
+
+/// Ends our direction on whatever leg still works and waits a moment for its peer to end too: closing a socket
+/// with unread input resets it, and a reset may overtake our last bytes.
+void Session::linger(bool clean) {
+  for (Stream* stream : {&client_, backend_.get()}) {
+    if (!stream || !stream->is_open()) continue;
+    stream->belong_to(*this);
+    if (!stream->finish(clean)) stream->close();
+    stream->read(true);
+  }
+  timer_.in(linger_ms);
+  settle(client_);
+}
+
+/// While lingering: drops a leg that has nothing more to give or take, and the session with the last one.
+void Session::settle(Stream& stream) {
+  if (stream.is_open() && stream.input_over() && !stream.queued()) stream.close();
+  if (client_.is_open() || (backend_ && backend_->is_open())) return;
+  timer_.stop();
+  worker_.retire(*this);
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One client, from accept to the last close: the straight line of phases. Owns both legs; lives and dies on
+// one worker. Phases only go forward.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conf/address.hpp"
+#include "protocols/proxy_header.hpp"
+#include "proxy/bridge.hpp"
+#include "proxy/dial.hpp"
+#include "proxy/fault.hpp"
+#include "proxy/snapshot.hpp"
+#include "proxy/stream.hpp"
+#include "proxy/timers.hpp"
+
+namespace postern::proxy {
+
+class Worker;
+
+class Session final : StreamEvents, DialEvents, BridgeEvents {
+ public:
+  Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number, const conf::SocketAddress& peer,
+          const conf::SocketAddress& local);
+  ~Session();
+
+  void start(int fd);
+  /// Ends the session from outside: shutdown, kick.
+  void cut(Fault fault) { close(fault); }
+
+ private:
+  friend class Worker;  // the list of live sessions runs through next_ and previous_
+
+  enum class Phase : uint8_t { proxy_header, handshake, dialing, bridging, closing };
+
+  // StreamEvents of the client, and of a backend that outlives its bridge
+  void stream_secured(Stream& stream) override;
+  void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
+  void stream_ended(Stream& stream, StreamEnd end) override;
+  void stream_drained(Stream& stream) override;
+  // DialEvents
+  void dialed(std::unique_ptr<Stream> backend) override;
+  void dial_failed(Fault fault, const std::string& detail) override;
+  // BridgeEvents
+  void bridge_over(Fault fault) override;
+  void backend_spoke() override;
+
+  void begin();
+  void read_header();
+  void header_absent();
+  void handshake();
+  void dial();
+  void bridge();
+  void tick();
+  void close(Fault fault, std::string_view detail = {});
+  void linger(bool clean);
+  void settle(Stream& stream);
+  void record(Fault fault, std::string_view detail) const;
+
+  [[nodiscard]] const ListenerRuntime& listener() const { return snapshot_->listeners[listener_]; }
+  [[nodiscard]] uint64_t preauth_deadline() const;
+  [[nodiscard]] std::string_view id() const { return {id_.data(), id_.size() - 1}; }
+
+  Worker& worker_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  Session* next_ = nullptr;
+  Session* previous_ = nullptr;
+  uint64_t accepted_;
+  const uint32_t listener_;
+  Phase phase_ = Phase::proxy_header;
+  bool client_over_ = false;   // the client's input ended before the bridge
+  bool client_clean_ = true;   // and it did so in order
+  conf::SocketAddress peer_;
+  conf::SocketAddress local_;
+  const std::array<char, 18> id_;  // "P", sixteen hex digits, NUL
+  Timer timer_;
+  Stream client_;
+  std::vector<uint8_t> early_;  // read from the client before there was a place for it
+  /// What an inbound PROXY header said, and who sent it.
+  struct Introduction {
+    protocols::ProxyHeader header;
+    conf::SocketAddress via;
+  };
+  std::unique_ptr<Introduction> introduction_;
+  std::unique_ptr<Dial> dial_;
+  std::unique_ptr<Stream> backend_;
+  std::optional<Bridge> bridge_;
+};
+
+}  // namespace postern::proxy
