@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -261,6 +262,21 @@ class Direct(Peer):
 
     def start(self, setup):
         return Instance(self.world.stub_ports["tls" if setup.front_tls else "plain"])
+
+
+class Spoiler(Peer):
+    """A relay that spoils one byte, or one session: only for the proof that the benchmark notices."""
+    def __init__(self, world, fault, direction):
+        super().__init__(world)
+        self.name, self.fault, self.direction = f"spoiler-{fault}-{direction}", fault, direction
+
+    def start(self, setup):
+        port = self.world.ports.take()
+        process = Process([sys.executable, str(Path(__file__).parent / "spoiler.py"), str(port),
+                           str(self.world.stub_ports["plain"]), self.fault, self.direction],
+                          self.world.folder / f"{self.name}.log")
+        wait_for_port(process, port)
+        return Instance(port, process)
 
 
 ALL = {peer.name: peer for peer in (Postern, Haproxy, Hitch, Nginx, Direct)}
