@@ -11,6 +11,16 @@
 
 namespace postern::proxy {
 
+/// What the kernel knows of this process; zero where it would not say.
+struct ProcessFacts {
+  double cpu_seconds = 0;
+  uint64_t resident_bytes = 0;
+  uint64_t virtual_bytes = 0;
+  uint64_t open_fds = 0;
+  uint64_t max_fds = 0;
+};
+ProcessFacts process_facts();
+
 /// What is not counted but looked at when asked.
 struct Observed {
   struct Destination {
@@ -30,6 +40,7 @@ struct Observed {
   double start_time = 0;  // seconds since the epoch
   bool ready = false;
   uint64_t log_dropped = 0;
+  ProcessFacts process = process_facts();
 };
 
 /// The whole page in text format 0.0.4, made with prometheus-cpp's types and serializer.

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One function a family of metrics. Series of what is configured are there from the start, at zero; others
+// appear when they first count. No label carries an account name or a client address.
+#include "proxy/exposition.hpp"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <map>
+#include <sstream>
+#include <string_view>
+#include <utility>
+
+#include "tls/engine.hpp"
+
+namespace postern::proxy {
+namespace {
+
+using prometheus::MetricType;
+
+struct Label {
+  const char* name;
+  std::string_view value;
+};
+using Labels = std::initializer_list<Label>;
+
+class Page {
+ public:
+  /// Begins a family; the series added next belong to it.
+  void family(const char* name, MetricType type, const char* help) {
+    auto& f = families_.emplace_back();
+    f.name = name;
+    f.type = type;
+    f.help = help;
+  }
+  void counter(Labels labels, double value) { series(labels).counter.value = value; }
+  void counter(Labels labels, uint64_t value) { counter(labels, static_cast<double>(value)); }
+  void gauge(Labels labels, double value) { series(labels).gauge.value = value; }
+  void gauge(Labels labels, uint64_t value) { gauge(labels, static_cast<double>(value)); }
+
+  /// Cells count microseconds; the page speaks of seconds.
+  template <size_t N>
+  void histogram(Labels labels, const std::array<uint64_t, N>& bounds,
+                 const std::array<uint64_t, N + 1>& counts, uint64_t sum_us) {
+    auto& h = series(labels).histogram;
+    for (size_t i = 0; i <= N; ++i) {
+      h.sample_count += counts[i];
+      const double bound =
+          i < N ? static_cast<double>(bounds[i]) / 1e6 : std::numeric_limits<double>::infinity();
+      h.bucket.push_back({h.sample_count, bound});
+    }
+    h.sample_sum = static_cast<double>(sum_us) / 1e6;
+  }
+
+  [[nodiscard]] std::string text() {
+    std::erase_if(families_, [](const auto& f) { return f.metric.empty(); });
+    std::ostringstream out;
+    prometheus::TextSerializer().Serialize(out, families_);
+    return std::move(out).str();
+  }
+
+ private:
+  prometheus::ClientMetric& series(Labels labels) {
+    auto& m = families_.back().metric.emplace_back();
+    for (const Label& label : labels) m.label.push_back({label.name, std::string(label.value)});
+    return m;
+  }
+  std::vector<prometheus::MetricFamily> families_;
+};
+
+/// Over all workers: the sum of what `of` picks from each one's cells.
+template <class Cells, class Of>
+uint64_t sum(const std::vector<Cells>& workers, Of of) {
+  uint64_t total = 0;
+  for (const Cells& cells : workers) total += of(cells);
+  return total;
+}
+
+/// Opened minus closed. Cells are read one after another, so a busy moment may look like less than none.
+uint64_t active(uint64_t opened, uint64_t closed) { return opened > closed ? opened - closed : 0; }
+
+template <size_t N>
+struct HistogramSum {
+  std::array<uint64_t, N + 1> counts{};
+  uint64_t sum_us = 0;
+  void add(const Histogram<N>& h) {
+    for (size_t i = 0; i <= N; ++i) counts[i] += h.buckets[i].get();
+    sum_us += h.sum_us.get();
+  }
+  [[nodiscard]] bool empty() const {
+    return std::ranges::all_of(counts, [](uint64_t n) { return n == 0; });
+  }
+};
+
+template <size_t N>
+uint64_t total(const std::array<Cell, N>& cells) {
+  uint64_t n = 0;
+  for (const Cell& cell : cells) n += cell.get();
+  return n;
+}
+
+std::string_view protocol_name(size_t i) { return conf::name(static_cast<conf::Protocol>(i)); }
+
+void about(Page& page, const Observed& seen) {
+  page.family("postern_build_info", MetricType::Gauge, "Always 1; what is running, in the labels.");
+  page.gauge({{"version", seen.version}, {"tls_library", seen.tls_library}}, 1.0);
+  page.family("postern_ready", MetricType::Gauge,
+              "1 while /readyz says ready, 0 while starting or draining.");
+  page.gauge({}, seen.ready ? 1.0 : 0.0);
+}
+
+void connections(Page& page, const Counters& counters) {
+  const auto listeners = counters.listeners();
+  page.family("postern_connections_active", MetricType::Gauge, "Client connections open now.");
+  for (const auto& l : listeners) {
+    const uint64_t closed = sum(l->workers, [](const ListenerCells& c) { return c.closed.get(); });
+    const uint64_t opened = sum(l->workers, [](const ListenerCells& c) { return c.accepted.get(); });
+    page.gauge({{"listener", l->name}, {"protocol", conf::name(l->protocol)}}, active(opened, closed));
+  }
+  page.family("postern_connections_total", MetricType::Counter,
+              "Client connections accepted from the kernel.");
+  for (const auto& l : listeners)
+    page.counter({{"listener", l->name}, {"protocol", conf::name(l->protocol)}},
+                 sum(l->workers, [](const ListenerCells& c) { return c.accepted.get(); }));
+  page.family(
+      "postern_connections_rejected_total", MetricType::Counter,
+      "Client connections closed before a session: over the limit, without a good PROXY header, by TLS, or"
+      " for want of time.");
+  std::map<std::string_view, std::array<uint64_t, rejected_names.size()>>
+      rejected;  // a name may have had protocols
+  for (const auto& l : listeners)
+    for (size_t i = 0; i < rejected_names.size(); ++i)
+      rejected[l->name][i] += sum(l->workers, [i](const ListenerCells& c) { return c.rejected[i].get(); });
+  for (const auto& [name, counts] : rejected)
+    for (size_t i = 0; i < counts.size(); ++i)
+      page.counter({{"listener", name}, {"reason", rejected_names[i]}}, counts[i]);
+}
+
+std::string_view tls_result_name(size_t i) {
+  if (i == 0) return "ok";
+  if (i == tls_result_count - 1) return "timeout";
+  if (i <= 1 + static_cast<size_t>(tls::Failure::protocol))
+    return tls::name(static_cast<tls::Failure>(i - 1));
+  return "other";
+}
+
+std::string_view group_name(size_t i) {
+  return i + 1 < tls_group_count ? conf::name(static_cast<conf::Group>(i)) : std::string_view("unknown");
+}
+
+void tls_use(Page& page, const Counters& counters) {
+  using Side = TlsSide WorkerCells::*;
+  const std::array<std::pair<const char*, Side>, 2> sides = {
+      {{"client", &WorkerCells::client}, {"backend", &WorkerCells::backend}}};
+  page.family("postern_tls_handshakes_total", MetricType::Counter,
+              "TLS handshakes that ended, toward clients and toward backends, by version and how.");
+  for (const auto& [name, side] : sides)
+    for (size_t v = 0; v < tls_version_names.size(); ++v)
+      for (size_t r = 0; r < tls_result_count; ++r) {
+        const uint64_t n =
+            sum(counters.workers, [&](const WorkerCells& w) { return (w.*side).handshakes[v][r].get(); });
+        const bool always = r == 0 && v != 0;  // failures are a long list: they appear when they happen
+        if (n != 0 || always)
+          page.counter({{"side", name}, {"version", tls_version_names[v]}, {"result", tls_result_name(r)}},
+                       n);
+      }
+  page.family("postern_tls_groups_total", MetricType::Counter,
+              "Completed TLS handshakes by key exchange group.");
+  for (const auto& [name, side] : sides)
+    for (size_t g = 0; g < tls_group_count; ++g) {
+      const uint64_t n =
+          sum(counters.workers, [&](const WorkerCells& w) { return (w.*side).groups[g].get(); });
+      if (n != 0 || g + 1 < tls_group_count) page.counter({{"side", name}, {"group", group_name(g)}}, n);
+    }
+  page.family("postern_tls_resumptions_total", MetricType::Counter,
+              "Completed TLS handshakes that resumed an earlier session.");
+  for (const auto& [name, side] : sides)
+    page.counter({{"side", name}},
+                 sum(counters.workers, [&](const WorkerCells& w) { return (w.*side).resumed.get(); }));
+}
+
+void tls_material(Page& page, const Observed& seen) {
+  page.family(
+      "postern_tls_ticket_key_age_seconds", MetricType::Gauge,
+      "Age of the key that new session tickets are made with; above tls.tickets.rotate it is overdue.");
+  page.gauge({}, seen.ticket_key_age);
+  page.family("postern_certificate_not_after_timestamp_seconds", MetricType::Gauge,
+              "When the certificate in use expires, as a Unix time stamp.");
+  for (const auto& c : seen.certificates)
+    page.gauge({{"certificate", c.id}}, static_cast<double>(c.not_after));
+}
+
+void sessions(Page& page, const Counters& counters) {
+  const auto destinations = counters.destinations();
+  using PerProtocol = DestinationCells::PerProtocol;
+  // Every destination could in principle serve every protocol: only pairs that were ever tried have series.
+  const auto each_used = [&](auto visit) {
+    for (const auto& d : destinations)
+      for (size_t p = 0; p < conf::protocol_count; ++p) {
+        const auto pick = [&](auto of) {
+          return sum(d->workers, [&](const DestinationCells& c) -> uint64_t { return of(c.protocol[p]); });
+        };
+        if (pick([](const PerProtocol& c) { return c.opened.get() + total(c.ended) + total(c.attempts); }) !=
+            0)
+          visit(d->name, protocol_name(p), pick);
+      }
+  };
+  page.family("postern_sessions_active", MetricType::Gauge, "Sessions joined to a backend now.");
+  each_used([&](const std::string& d, std::string_view p, auto pick) {
+    const uint64_t ended = pick([](const PerProtocol& c) { return total(c.ended); });
+    const uint64_t opened = pick([](const PerProtocol& c) { return c.opened.get(); });
+    page.gauge({{"protocol", p}, {"destination", d}}, active(opened, ended));
+  });
+  page.family("postern_sessions_total", MetricType::Counter,
+              "Sessions that were joined to a backend and ended, by why.");
+  each_used([&](const std::string& d, std::string_view p, auto pick) {
+    for (size_t i = 0; i < end_reason_names.size(); ++i)
+      page.counter({{"protocol", p}, {"destination", d}, {"reason", end_reason_names[i]}},
+                   pick([i](const PerProtocol& c) { return c.ended[i].get(); }));
+  });
+  page.family(
+      "postern_backend_attempts_total", MetricType::Counter,
+      "Attempts to establish a backend: ok, failed to connect, failed later (TLS, greeting), or refused the"
+      " login.");
+  each_used([&](const std::string& d, std::string_view p, auto pick) {
+    for (size_t i = 0; i < attempt_names.size(); ++i)
+      page.counter({{"destination", d}, {"protocol", p}, {"result", attempt_names[i]}},
+                   pick([i](const PerProtocol& c) { return c.attempts[i].get(); }));
+  });
+  page.family("postern_backend_connect_seconds", MetricType::Histogram,
+              "Time until a backend was ready to speak: name, connection and TLS.");
+  for (const auto& d : destinations) {
+    HistogramSum<connect_bounds.size()> h;
+    for (const DestinationCells& c : d->workers) h.add(c.connect);
+    page.histogram({{"destination", d->name}}, connect_bounds, h.counts, h.sum_us);
+  }
+}
+
+void destinations(Page& page, const Observed& seen) {
+  page.family("postern_destination_down", MetricType::Gauge,
+              "1 while logins are not sent to the destination because it failed too often.");
+  for (const auto& d : seen.destinations) page.gauge({{"destination", d.name}}, d.down ? 1.0 : 0.0);
+  page.family("postern_destination_consecutive_failures", MetricType::Gauge,
+              "Failures in a row of a destination; server.host_down_threshold of them take it down.");
+  for (const auto& d : seen.destinations)
+    page.gauge({{"destination", d.name}}, static_cast<double>(d.consecutive_failures));
+}
+
+void traffic(Page& page, const Counters& counters) {
+  std::array<bool, conf::protocol_count> listened{};
+  for (const auto& l : counters.listeners()) listened[static_cast<size_t>(l->protocol)] = true;
+  page.family("postern_relayed_bytes_total", MetricType::Counter,
+              "Bytes passed on between clients and backends, without TLS.");
+  for (size_t p = 0; p < conf::protocol_count; ++p) {
+    const uint64_t up =
+        sum(counters.workers, [p](const WorkerCells& w) { return w.bytes_to_backend[p].get(); });
+    const uint64_t down =
+        sum(counters.workers, [p](const WorkerCells& w) { return w.bytes_to_client[p].get(); });
+    if (!listened[p] && up == 0 && down == 0) continue;
+    page.counter({{"protocol", protocol_name(p)}, {"direction", "to_backend"}}, up);
+    page.counter({{"protocol", protocol_name(p)}, {"direction", "to_client"}}, down);
+  }
+  page.family("postern_session_seconds", MetricType::Histogram, "How long sessions that ended had lasted.");
+  for (size_t p = 0; p < conf::protocol_count; ++p) {
+    HistogramSum<session_bounds.size()> h;
+    for (const WorkerCells& w : counters.workers) h.add(w.session_seconds[p]);
+    if (listened[p] || !h.empty())
+      page.histogram({{"protocol", protocol_name(p)}}, session_bounds, h.counts, h.sum_us);
+  }
+}
+
+void health(Page& page, const Counters& counters, const Observed& seen) {
+  page.family("postern_loop_lag_seconds", MetricType::Histogram,
+              "How late a worker's timer fired: time in which a loop could serve nobody else.");
+  HistogramSum<lag_bounds.size()> lag;
+  for (const WorkerCells& w : counters.workers) lag.add(w.loop_lag);
+  page.histogram({}, lag_bounds, lag.counts, lag.sum_us);
+  page.family("postern_accept_pauses_total", MetricType::Counter,
+              "Times a listener paused accepting because descriptors or memory ran out.");
+  page.counter({}, sum(counters.workers, [](const WorkerCells& w) { return w.accept_pauses.get(); }));
+  page.family("postern_reloads_total", MetricType::Counter, "Reloads of the configuration, by result.");
+  page.counter({{"result", "ok"}}, counters.reloads_ok.load(std::memory_order_relaxed));
+  page.counter({{"result", "failed"}}, counters.reloads_failed.load(std::memory_order_relaxed));
+  page.family("postern_log_records_dropped_total", MetricType::Counter,
+              "Log records lost because nobody read standard output fast enough.");
+  page.counter({}, seen.log_dropped);
+}
+
+/// The names every exporter uses.
+void process(Page& page, const Observed& seen) {
+  page.family("process_start_time_seconds", MetricType::Gauge, "Start of the process, as a Unix time stamp.");
+  page.gauge({}, seen.start_time);
+  page.family("process_cpu_seconds_total", MetricType::Counter, "User and system CPU time used.");
+  page.counter({}, seen.process.cpu_seconds);
+  page.family("process_resident_memory_bytes", MetricType::Gauge, "Resident memory.");
+  page.gauge({}, seen.process.resident_bytes);
+  page.family("process_virtual_memory_bytes", MetricType::Gauge, "Virtual memory.");
+  page.gauge({}, seen.process.virtual_bytes);
+  page.family("process_open_fds", MetricType::Gauge, "Open file descriptors.");
+  page.gauge({}, seen.process.open_fds);
+  page.family("process_max_fds", MetricType::Gauge, "Limit of open file descriptors.");
+  page.gauge({}, seen.process.max_fds);
+}
+
+}  // namespace
+
+std::string exposition(const Counters& counters, const Observed& observed) {
+  Page page;
+  about(page, observed);
+  connections(page, counters);
+  tls_use(page, counters);
+  tls_material(page, observed);
+  sessions(page, counters);
+  traffic(page, counters);
+  destinations(page, observed);
+  health(page, counters, observed);
+  process(page, observed);
+  return page.text();
+}
+
+}  // namespace postern::proxy
