@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Streams and the bridge over real loopback sockets, with peers in threads of their own: bytes exact in any
+// chunking, ends passed on, last words delivered, silence and stalls bounded.
+#include <arpa/inet.h>
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "proxy/bridge.hpp"
+#include "proxy/process.hpp"
+#include "proxy/worker.hpp"
+
+using namespace postern::proxy;
+
+namespace {
+
+/// A connected pair: the first end is for a Stream (non-blocking), the second for a blocking peer.
+std::array<int, 2> tcp_pair(int buffer = 0) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(listener, 1) == 0);
+  REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  const int peer = ::socket(AF_INET, SOCK_STREAM, 0);
+  if (buffer) {
+    ::setsockopt(peer, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    ::setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+  }
+  REQUIRE(::connect(peer, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  const int ours = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK);
+  REQUIRE(ours >= 0);
+  ::close(listener);
+  return {ours, peer};
+}
+
+struct Fnv {
+  uint64_t hash = 1469598103934665603u;
+  size_t bytes = 0;
+  void add(const uint8_t* data, size_t size) {
+    bytes += size;
+    for (size_t i = 0; i < size; ++i) hash = (hash ^ data[i]) * 1099511628211u;
+  }
+  bool operator==(const Fnv&) const = default;
+};
+
+Fnv send_random(int fd, size_t total, unsigned seed) {
+  std::mt19937 random(seed);
+  Fnv fnv;
+  std::vector<uint8_t> chunk(70'000);
+  while (fnv.bytes < total) {
+    const size_t size = std::min(total - fnv.bytes, 1 + random() % (random() % 4 ? 3000 : chunk.size()));
+    for (size_t i = 0; i < size; ++i) chunk[i] = static_cast<uint8_t>(random());
+    size_t sent = 0;
+    while (sent < size) {
+      const ssize_t n = ::send(fd, chunk.data() + sent, size - sent, MSG_NOSIGNAL);
+      if (n <= 0) return fnv;
+      sent += static_cast<size_t>(n);
+    }
+    fnv.add(chunk.data(), size);
+  }
+  return fnv;
+}
+
+Fnv receive_all(int fd) {
+  Fnv fnv;
+  std::vector<uint8_t> buffer(30'000);
+  for (;;) {
+    const ssize_t n = ::recv(fd, buffer.data(), buffer.size(), 0);
+    if (n <= 0) return fnv;
+    fnv.add(buffer.data(), static_cast<size_t>(n));
+  }
+}
+
+void reset(int fd) {
+  const linger hard{1, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+  ::close(fd);
+}
+
+const bool prepared = (ignore_sigpipe(), true);  // as main() does
+
+/// A worker run on the test's thread, two streams and a bridge between them.
+struct Bridged final : BridgeEvents {
+  Counters counters{1};
+  Worker worker{0, counters, nullptr};
+  struct Unowned final : StreamEvents {
+    void stream_secured(Stream&) override {}
+    void stream_data(Stream&, std::span<const uint8_t>) override {}
+    void stream_ended(Stream&, StreamEnd) override {}
+    void stream_drained(Stream&) override {}
+  } nobody;
+  Stream client{worker, nobody}, backend{worker, nobody};
+  std::optional<Bridge> bridge;
+  std::optional<Fault> fault;
+  int client_peer, backend_peer;
+
+  explicit Bridged(uint64_t idle_ms = 10'000, int buffer = 0) {
+    REQUIRE(prepared);
+    const auto a = tcp_pair(buffer), b = tcp_pair(buffer);
+    client_peer = a[1];
+    backend_peer = b[1];
+    REQUIRE(client.open(a[0]) == 0);
+    REQUIRE(backend.open(b[0]) == 0);
+    auto& cells = worker.cells;
+    BridgeEvents& events = *this;
+    bridge.emplace(worker, client, backend, idle_ms, cells.bytes_to_backend[4], cells.bytes_to_client[4],
+                   events);
+  }
+  ~Bridged() {
+    bridge.reset();
+    client.close();
+    backend.close();
+    worker.stop();
+    uv_run(worker.loop(), UV_RUN_DEFAULT);
+    if (client_peer >= 0) ::close(client_peer);
+    if (backend_peer >= 0) ::close(backend_peer);
+  }
+  void bridge_over(Fault why) override {
+    fault = why;
+    client.close();
+    backend.close();
+  }
+  void backend_spoke() override {}
+  /// Runs the loop until the bridge is over or `ms` have passed; returns the milliseconds it took.
+  uint64_t run(uint64_t ms, std::span<const uint8_t> early = {}) {
+    if (!bridge_started) bridge->run(early, false, true);
+    bridge_started = true;
+    const auto start = std::chrono::steady_clock::now();
+    const auto passed = [&] {
+      return static_cast<uint64_t>(
+          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start)
+              .count());
+    };
+    while (!fault && passed() < ms) {
+      uv_run(worker.loop(), UV_RUN_NOWAIT);
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    return passed();
+  }
+  bool bridge_started = false;
+};
+
+}  // namespace
+
+TEST_CASE("bytes pass unchanged in both directions at once, in any chunking") {
+  Bridged world;
+  constexpr size_t total = 12'000'000;
+  Fnv sent[2], got[2];
+  std::thread threads[] = {std::thread([&] {
+                             sent[0] = send_random(world.client_peer, total, 1);
+                             ::shutdown(world.client_peer, SHUT_WR);
+                           }),
+                           std::thread([&] {
+                             sent[1] = send_random(world.backend_peer, total, 2);
+                             ::shutdown(world.backend_peer, SHUT_WR);
+                           }),
+                           std::thread([&] { got[0] = receive_all(world.backend_peer); }),
+                           std::thread([&] { got[1] = receive_all(world.client_peer); })};
+  world.run(20'000);
+  for (auto& thread : threads) thread.join();
+  REQUIRE(world.fault);
+  CHECK(*world.fault == Fault::none);
+  CHECK(got[0] == sent[0]);
+  CHECK(got[1] == sent[1]);
+  CHECK(world.bridge->to_backend() == total);
+  CHECK(world.bridge->to_client() == total);
+  CHECK(world.worker.cells.bytes_to_client[4].get() == total);
+}
+
+TEST_CASE("input that came early goes first") {
+  Bridged world;
+  const std::string early = "EHLO early\r\n";
+  REQUIRE(::send(world.client_peer, "QUIT\r\n", 6, 0) == 6);
+  ::shutdown(world.client_peer, SHUT_WR);
+  ::shutdown(world.backend_peer, SHUT_WR);
+  world.run(5000, {reinterpret_cast<const uint8_t*>(early.data()), early.size()});
+  char buffer[64];
+  std::string all;
+  for (ssize_t n; (n = ::recv(world.backend_peer, buffer, sizeof buffer, 0)) > 0;)
+    all.append(buffer, static_cast<size_t>(n));
+  CHECK(all == "EHLO early\r\nQUIT\r\n");
+  CHECK(world.bridge->to_backend() == 18);
+}
+
+TEST_CASE("an end of one side is passed on and the other direction keeps running") {
+  Bridged world;
+  Fnv got, sent;
+  REQUIRE(::send(world.client_peer, "data", 4, 0) == 4);
+  ::shutdown(world.client_peer, SHUT_WR);
+  std::thread backend([&] {
+    CHECK(receive_all(world.backend_peer).bytes == 4);  // and its end
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    sent = send_random(world.backend_peer, 300'000, 3);
+    ::shutdown(world.backend_peer, SHUT_WR);
+  });
+  std::thread client([&] { got = receive_all(world.client_peer); });
+  world.run(5000);
+  backend.join();
+  client.join();
+  CHECK(got == sent);
+  CHECK(world.fault == Fault::none);
+}
+
+TEST_CASE("a backend that refuses and closes is heard to the last byte") {
+  Bridged world;
+  Fnv got;
+  const std::string words(200'000, 'x');
+  std::thread backend([&] {
+    size_t sent = 0;
+    while (sent < words.size()) {
+      const ssize_t n = ::send(world.backend_peer, words.data() + sent, words.size() - sent, MSG_NOSIGNAL);
+      if (n <= 0) break;
+      sent += static_cast<size_t>(n);
+    }
+    ::close(world.backend_peer);  // with unread input: a reset follows
+    world.backend_peer = -1;
+  });
+  std::atomic<bool> done{false};
+  std::thread client([&] { got = receive_all(world.client_peer); });
+  std::thread talker([&] {
+    const std::string noise(4000, 'n');
+    while (!done && ::send(world.client_peer, noise.data(), noise.size(), MSG_NOSIGNAL) > 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  world.run(5000);
+  done = true;
+  backend.join();
+  talker.join();
+  ::shutdown(world.client_peer, SHUT_RD);
+  client.join();
+  REQUIRE(world.fault);
+  CHECK(got.bytes == words.size());
+}
+
+TEST_CASE("a reset of either side ends both at once") {
+  for (const bool by_client : {true, false}) {
+    Bridged world;
+    world.run(50);
+    int& peer = by_client ? world.client_peer : world.backend_peer;
+    reset(peer);
+    peer = -1;
+    CHECK(world.run(3000) < 1000);
+    CHECK(world.fault == (by_client ? Fault::client_reset : Fault::backend_reset));
+  }
+}
+
+TEST_CASE("silence ends the bridge after its limit and a byte starts the time anew") {
+  Bridged world(300);
+  std::thread client([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    CHECK(::send(world.client_peer, ".", 1, 0) == 1);
+  });
+  const uint64_t took = world.run(5000);
+  client.join();
+  CHECK(world.fault == Fault::idle);
+  CHECK(took >= 450);
+  CHECK(took < 1500);
+}
+
+TEST_CASE("a reader that stalls stops the other side and holds little memory") {
+  Bridged world(10'000, 8192);
+  std::atomic<size_t> sent{0};
+  std::atomic<bool> stop{false};
+  std::thread backend([&] {
+    const std::vector<uint8_t> chunk(16'384, 'y');
+    while (!stop) {
+      pollfd ready{world.backend_peer, POLLOUT, 0};
+      if (::poll(&ready, 1, 50) <= 0) continue;
+      const ssize_t n = ::send(world.backend_peer, chunk.data(), chunk.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (n > 0) sent += static_cast<size_t>(n);
+    }
+    ::shutdown(world.backend_peer, SHUT_WR);
+  });
+  world.run(500);
+  const size_t before = world.bridge->to_client();
+  world.run(500);
+  CHECK(world.bridge->to_client() == before);  // nothing moves
+  CHECK_FALSE(world.backend.reading());
+  stop = true;
+  ::shutdown(world.client_peer, SHUT_WR);
+  Fnv got;
+  std::thread client([&] { got = receive_all(world.client_peer); });
+  world.run(10'000);
+  backend.join();
+  client.join();
+  CHECK(world.fault == Fault::none);
+  CHECK(got.bytes == sent);
+}
+
+TEST_CASE("a stalled source that breaks is noticed though it is not read") {
+  Bridged world(10'000, 8192);
+  std::thread backend([&] {
+    const std::vector<uint8_t> chunk(1'000'000, 'y');
+    ::send(world.backend_peer, chunk.data(), chunk.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  });
+  backend.join();
+  world.run(300);
+  REQUIRE_FALSE(world.backend.reading());
+  reset(world.backend_peer);
+  world.backend_peer = -1;
+  CHECK(world.run(5000) < 2500);
+  CHECK(world.fault == Fault::backend_reset);
+}
