@@ -152,34 +152,37 @@ std::string_view group_name(size_t i) {
 }
 
 void tls_use(Page& page, const Counters& counters) {
-  using Side = TlsSide WorkerCells::*;
-  const std::array<std::pair<const char*, Side>, 2> sides = {
+  struct Side {
+    const char* name;
+    TlsSide WorkerCells::*cells;
+  };
+  constexpr std::array<Side, 2> sides = {
       {{"client", &WorkerCells::client}, {"backend", &WorkerCells::backend}}};
+  const auto count = [&counters](const Side& side, auto of) {
+    return sum(counters.workers, [&](const WorkerCells& w) -> uint64_t { return of(w.*side.cells); });
+  };
   page.family("postern_tls_handshakes_total", MetricType::Counter,
               "TLS handshakes that ended, toward clients and toward backends, by version and how.");
-  for (const auto& [name, side] : sides)
+  for (const Side& side : sides)
     for (size_t v = 0; v < tls_version_names.size(); ++v)
       for (size_t r = 0; r < tls_result_count; ++r) {
-        const uint64_t n =
-            sum(counters.workers, [&](const WorkerCells& w) { return (w.*side).handshakes[v][r].get(); });
+        const uint64_t n = count(side, [&](const TlsSide& c) { return c.handshakes[v][r].get(); });
         const bool always = r == 0 && v != 0;  // failures are a long list: they appear when they happen
         if (n != 0 || always)
-          page.counter({{"side", name}, {"version", tls_version_names[v]}, {"result", tls_result_name(r)}},
-                       n);
+          page.counter(
+              {{"side", side.name}, {"version", tls_version_names[v]}, {"result", tls_result_name(r)}}, n);
       }
   page.family("postern_tls_groups_total", MetricType::Counter,
               "Completed TLS handshakes by key exchange group.");
-  for (const auto& [name, side] : sides)
+  for (const Side& side : sides)
     for (size_t g = 0; g < tls_group_count; ++g) {
-      const uint64_t n =
-          sum(counters.workers, [&](const WorkerCells& w) { return (w.*side).groups[g].get(); });
-      if (n != 0 || g + 1 < tls_group_count) page.counter({{"side", name}, {"group", group_name(g)}}, n);
+      const uint64_t n = count(side, [g](const TlsSide& c) { return c.groups[g].get(); });
+      if (n != 0 || g + 1 < tls_group_count) page.counter({{"side", side.name}, {"group", group_name(g)}}, n);
     }
   page.family("postern_tls_resumptions_total", MetricType::Counter,
               "Completed TLS handshakes that resumed an earlier session.");
-  for (const auto& [name, side] : sides)
-    page.counter({{"side", name}},
-                 sum(counters.workers, [&](const WorkerCells& w) { return (w.*side).resumed.get(); }));
+  for (const Side& side : sides)
+    page.counter({{"side", side.name}}, count(side, [](const TlsSide& c) { return c.resumed.get(); }));
 }
 
 void tls_material(Page& page, const Observed& seen) {
