@@ -73,11 +73,11 @@ struct TlsPolicy {
   Duration timeout = std::chrono::minutes(1);
   bool tls12 = true;
   bool tls13 = true;
-  std::vector<Suite> suites;    // in preference order; never empty; fits the enabled versions
-  std::vector<Group> groups;    // in preference order; never empty
+  std::vector<Suite> suites;  // in preference order; never empty; fits the enabled versions
+  std::vector<Group> groups;  // in preference order; never empty
   bool ignore_client_order = false;
-  std::string certificate;      // explicit fallback certificate, or empty
-  std::vector<SniEntry> sni;    // the listener's list, or the server's when it has none
+  std::string certificate;    // explicit fallback certificate, or empty
+  std::vector<SniEntry> sni;  // the listener's list, or the server's when it has none
   bool operator==(const TlsPolicy&) const = default;
 };
 
@@ -89,14 +89,15 @@ struct CertificateConf {
   std::vector<std::string> subjects;
   bool is_default = false;
   std::string path;  // key path in the file, "tls.certificate.default", for problems found later
+  bool operator==(const CertificateConf&) const = default;
 };
 
 /// [tls.tickets]: stateless resumption.
 struct TicketConf {
   bool enable = true;
-  std::string file;                                     // shared key file; empty: keys of this process only
-  Duration rotate = std::chrono::hours(8);              // own keys only: a new key this often
-  Duration lifetime = std::chrono::hours(24);           // how long a ticket is accepted; at most 7 days
+  std::string file;                            // shared key file; empty: keys of this process only
+  Duration rotate = std::chrono::hours(8);     // own keys only: a new key this often
+  Duration lifetime = std::chrono::hours(24);  // how long a ticket is accepted; at most 7 days
   bool operator==(const TicketConf&) const = default;
 };
 
@@ -130,6 +131,7 @@ struct ListenerConf {
   std::optional<std::string> greeting;
   SocketOptions socket;
   std::string path;  // "listener.imap" or "server.listener.imap", for problems found later
+  bool operator==(const ListenerConf&) const = default;
 };
 
 // --- destinations ---------------------------------------------------------------------------------
@@ -140,6 +142,7 @@ struct LegConf {
   uint16_t port = 0;
   TlsMode tls = TlsMode::plain;
   Forwarding forwarding = Forwarding::none;  // effective: leg over destination over proxy_protocol
+  bool operator==(const LegConf&) const = default;
 };
 
 struct DestinationConf {
@@ -149,7 +152,7 @@ struct DestinationConf {
   bool forwarded = false;
   bool tls_allow_invalid_certs = false;
   std::optional<std::vector<uint8_t>> tls_pinned_cert_sha256;  // 32 bytes
-  std::string tls_client_cert;  // path, file:// or inline PEM; empty: none
+  std::string tls_client_cert;                                 // path, file:// or inline PEM; empty: none
   Secret tls_client_key;
   std::vector<Ip> source_ips;
   bool hide_auth_errors = false;
@@ -160,6 +163,7 @@ struct DestinationConf {
   std::string path;
 
   [[nodiscard]] const std::optional<LegConf>& leg(Protocol p) const { return legs[static_cast<size_t>(p)]; }
+  bool operator==(const DestinationConf&) const = default;
 };
 
 // --- everything else ------------------------------------------------------------------------------
@@ -173,6 +177,7 @@ struct CapabilitiesConf {
   std::vector<std::string> ehlo;       // submission
   std::string implementation;          // managesieve
   std::vector<std::string> sieve;      // managesieve
+  bool operator==(const CapabilitiesConf&) const = default;
 };
 
 struct ServerConf {
@@ -186,22 +191,25 @@ struct ServerConf {
   uint32_t host_down_min_clients = 2;
   Duration host_down_cooldown = std::chrono::seconds(30);
   uint32_t proxy_ttl = 7;
-  LogLevel log_level = LogLevel::info;   // RUST_LOG already applied
+  LogLevel log_level = LogLevel::info;  // RUST_LOG already applied
   LogFormat log_format = LogFormat::logfmt;
   bool strict_keys = true;
   bool extended_replies = true;
-  bool core_dumps = false;               // allow core files, which would hold keys and passwords
+  bool core_dumps = false;  // allow core files, which would hold keys and passwords
   Duration proxy_header_timeout = std::chrono::seconds(1);
+  bool operator==(const ServerConf&) const = default;
 };
 
 struct OAuthConf {
   std::string jwt_username_claim = "email";
+  bool operator==(const OAuthConf&) const = default;
 };
 
 struct RoutingConf {
   std::string default_destination;
   std::string smtp_passthrough_destination;  // empty: unset
   std::vector<std::string> master_user_separators = {"%"};
+  bool operator==(const RoutingConf&) const = default;
 };
 
 struct MappingConf {
@@ -212,10 +220,12 @@ struct MappingConf {
   uint64_t cache_max_entries = 1'000'000;
   Duration lookup_timeout = std::chrono::seconds(5);
   std::string file_path;
+  bool operator==(const MappingConf&) const = default;
 };
 
 struct MetricsConf {
   SocketAddress bind;
+  bool operator==(const MetricsConf&) const = default;
 };
 
 struct Config {
@@ -237,6 +247,7 @@ struct Config {
       if (d.name == wanted) return &d;
     return nullptr;
   }
+  bool operator==(const Config&) const = default;
 };
 
 }  // namespace postern::conf

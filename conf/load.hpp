@@ -24,10 +24,17 @@ struct Environment {
   static Environment of_process();
 };
 
+/// What tests and tools may leave out.
+struct LoadOptions {
+  bool refuse_unsupported = true;  // settings this build reads and checks but cannot serve yet
+  bool touch_files = true;         // whether the files the configuration names are looked at
+};
+
 /// Reads and checks the whole file: syntax, types, ranges, rules across keys, the mapping file. Never throws.
-Loaded load(const std::string& path, const Environment& environment);
+Loaded load(const std::string& path, const Environment& environment, const LoadOptions& options = {});
 /// The same for text already in memory; the name decides the format (.yaml, .yml, .json; else TOML).
-Loaded load_text(const std::string& name, std::string_view text, const Environment& environment);
+Loaded load_text(const std::string& name, std::string_view text, const Environment& environment,
+                 const LoadOptions& options = {});
 
 /// The generated documents (describe.cpp).
 std::string reference_markdown();

@@ -47,37 +47,34 @@ constexpr std::array<Word<ProxyTlv>, 5> tlvs = {{{"ssl", ProxyTlv::ssl},
                                                  {"unique_id", ProxyTlv::unique_id},
                                                  {"crc32c", ProxyTlv::crc32c}}};
 
-// Lower case with "-" for "_": the object enumerator, the IANA name where it differs, OpenSSL's style.
-struct SuiteNames {
-  std::string_view documented;
-  std::array<std::string_view, 3> accepted;
-};
-constexpr std::array<SuiteNames, suite_count> suites = {{
-    {"TLS13_AES_256_GCM_SHA384",
-     {"tls13-aes-256-gcm-sha384", "tls-aes-256-gcm-sha384", "tls13-aes256-gcm-sha384"}},
-    {"TLS13_AES_128_GCM_SHA256",
-     {"tls13-aes-128-gcm-sha256", "tls-aes-128-gcm-sha256", "tls13-aes128-gcm-sha256"}},
-    {"TLS13_CHACHA20_POLY1305_SHA256",
-     {"tls13-chacha20-poly1305-sha256", "tls-chacha20-poly1305-sha256", "tls13-chacha20-poly1305-sha256"}},
-    {"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-     {"tls-ecdhe-ecdsa-with-aes-256-gcm-sha384", "tls-ecdhe-ecdsa-with-aes-256-gcm-sha384",
-      "ecdhe-ecdsa-aes256-gcm-sha384"}},
-    {"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-     {"tls-ecdhe-ecdsa-with-aes-128-gcm-sha256", "tls-ecdhe-ecdsa-with-aes-128-gcm-sha256",
-      "ecdhe-ecdsa-aes128-gcm-sha256"}},
-    {"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-     {"tls-ecdhe-ecdsa-with-chacha20-poly1305-sha256", "tls-ecdhe-ecdsa-with-chacha20-poly1305-sha256",
-      "ecdhe-ecdsa-chacha20-poly1305"}},
-    {"TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-     {"tls-ecdhe-rsa-with-aes-256-gcm-sha384", "tls-ecdhe-rsa-with-aes-256-gcm-sha384",
-      "ecdhe-rsa-aes256-gcm-sha384"}},
-    {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-     {"tls-ecdhe-rsa-with-aes-128-gcm-sha256", "tls-ecdhe-rsa-with-aes-128-gcm-sha256",
-      "ecdhe-rsa-aes128-gcm-sha256"}},
-    {"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-     {"tls-ecdhe-rsa-with-chacha20-poly1305-sha256", "tls-ecdhe-rsa-with-chacha20-poly1305-sha256",
-      "ecdhe-rsa-chacha20-poly1305"}},
-}};
+// The documented names are the object enumerators in capitals with "_" for "-", so folding covers both; what
+// is left are the IANA names of TLS 1.3 and the style of wolfSSL and OpenSSL.
+constexpr std::array<std::string_view, suite_count> suite_names = {
+    "TLS13_AES_256_GCM_SHA384",
+    "TLS13_AES_128_GCM_SHA256",
+    "TLS13_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"};
+constexpr std::array<Word<Suite>, 11> suite_spellings = {
+    {{"tls-aes-256-gcm-sha384", Suite::tls13_aes_256_gcm_sha384},
+     {"tls13-aes256-gcm-sha384", Suite::tls13_aes_256_gcm_sha384},
+     {"tls-aes-128-gcm-sha256", Suite::tls13_aes_128_gcm_sha256},
+     {"tls13-aes128-gcm-sha256", Suite::tls13_aes_128_gcm_sha256},
+     {"tls-chacha20-poly1305-sha256", Suite::tls13_chacha20_poly1305_sha256},
+     {"ecdhe-ecdsa-aes256-gcm-sha384", Suite::ecdhe_ecdsa_aes_256_gcm_sha384},
+     {"ecdhe-ecdsa-aes128-gcm-sha256", Suite::ecdhe_ecdsa_aes_128_gcm_sha256},
+     {"ecdhe-ecdsa-chacha20-poly1305", Suite::ecdhe_ecdsa_chacha20_poly1305},
+     {"ecdhe-rsa-aes256-gcm-sha384", Suite::ecdhe_rsa_aes_256_gcm_sha384},
+     {"ecdhe-rsa-aes128-gcm-sha256", Suite::ecdhe_rsa_aes_128_gcm_sha256},
+     {"ecdhe-rsa-chacha20-poly1305", Suite::ecdhe_rsa_chacha20_poly1305}}};
+
+constexpr std::array<std::string_view, 4> group_names = {"X25519MLKEM768", "X25519", "SECP256R1",
+                                                         "SECP384R1"};
+constexpr std::array<std::string_view, 2> version_names = {"TLSv1.2", "TLSv1.3"};
 
 constexpr std::array<Word<Group>, 6> groups = {{{"x25519mlkem768", Group::x25519mlkem768},
                                                 {"x25519", Group::x25519},
@@ -154,20 +151,28 @@ std::string_view name(TlsMode value) { return word_text(value); }
 std::string_view name(ProxyMode value) { return word_text(value); }
 std::string_view name(Forwarding value) { return word_text(value); }
 std::string_view name(LogLevel value) { return word_text(value); }
-std::string_view name(Suite value) { return suites[static_cast<size_t>(value)].documented; }
+std::string_view name(Suite value) { return suite_names[static_cast<size_t>(value)]; }
+std::string_view name(Group value) { return group_names[static_cast<size_t>(value)]; }
 
-std::string_view name(Group value) {
-  constexpr std::array<std::string_view, 4> names = {"X25519MLKEM768", "X25519", "SECP256R1", "SECP384R1"};
-  return names[static_cast<size_t>(value)];
+template <>
+std::span<const std::string_view> documented_names<Suite>() {
+  return suite_names;
+}
+template <>
+std::span<const std::string_view> documented_names<Group>() {
+  return group_names;
+}
+template <>
+std::span<const std::string_view> documented_names<TlsVersion>() {
+  return version_names;
 }
 
 std::optional<Suite> suite_by_name(std::string_view text) {
   const std::string wanted = folded(text);
-  for (size_t i = 0; i < suites.size(); ++i) {
-    const auto& accepted = suites[i].accepted;
-    if (std::find(accepted.begin(), accepted.end(), wanted) != accepted.end()) return static_cast<Suite>(i);
+  for (size_t i = 0; i < suite_names.size(); ++i) {
+    if (folded(suite_names[i]) == wanted) return static_cast<Suite>(i);
   }
-  return std::nullopt;
+  return find(suite_spellings, wanted);
 }
 
 std::optional<Group> group_by_name(std::string_view text) { return find(groups, folded(text)); }

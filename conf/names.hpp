@@ -64,4 +64,14 @@ std::optional<Suite> suite_by_name(std::string_view text);
 std::optional<Group> group_by_name(std::string_view text);
 std::optional<TlsVersion> version_by_name(std::string_view text);
 
+/// The names of the documentation, by enumerator.
+template <class E>
+std::span<const std::string_view> documented_names();
+template <>
+std::span<const std::string_view> documented_names<Suite>();
+template <>
+std::span<const std::string_view> documented_names<Group>();
+template <>
+std::span<const std::string_view> documented_names<TlsVersion>();
+
 }  // namespace postern::conf

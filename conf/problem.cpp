@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace postern::conf {
 
@@ -29,6 +30,7 @@ Place Problems::where(std::string_view key) const {
 void Problems::add(std::string key, std::string text) {
   const Place place = where(key);
   list_.push_back({file_, place, std::move(key), std::move(text), false});
+  ++errors_;
 }
 
 void Problems::warn(std::string key, std::string text) {
@@ -38,10 +40,17 @@ void Problems::warn(std::string key, std::string text) {
 
 void Problems::add_at(std::string file, Place place, std::string key, std::string text) {
   list_.push_back({std::move(file), place, std::move(key), std::move(text), false});
+  ++errors_;
 }
 
-bool Problems::ok() const {
-  return std::all_of(list_.begin(), list_.end(), [](const Problem& problem) { return problem.warning; });
+void Problems::sort() {
+  std::stable_sort(list_.begin(), list_.end(), [this](const Problem& a, const Problem& b) {
+    const auto rank = [this](const Problem& p) {
+      const bool here = p.file == file_;
+      return std::tuple(!here, here ? p.place.line : 0, here ? p.place.column : 0);
+    };
+    return rank(a) < rank(b);
+  });
 }
 
 }  // namespace postern::conf

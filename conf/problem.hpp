@@ -39,9 +39,16 @@ class Problems {
 
   void add(std::string key, std::string text);
   void warn(std::string key, std::string text);
-  void add_at(std::string file, Place place, std::string key, std::string text);  // another file, e.g. mappings
+  void add_at(std::string file, Place place, std::string key,
+              std::string text);  // another file, e.g. mappings
 
-  [[nodiscard]] bool ok() const;  // no errors; warnings are fine
+  /// Puts the problems of this file in its order; those of other files stay behind.
+  void sort();
+
+  [[nodiscard]] bool ok() const { return errors_ == 0; }  // warnings are fine
+  [[nodiscard]] size_t errors() const { return errors_; }
+  /// Whether the file has `key` itself.
+  [[nodiscard]] bool located(std::string_view key) const { return places_.find(key) != places_.end(); }
   [[nodiscard]] const std::vector<Problem>& all() const { return list_; }
   [[nodiscard]] const std::string& file() const { return file_; }
 
@@ -49,6 +56,7 @@ class Problems {
   std::string file_;
   std::map<std::string, Place, std::less<>> places_;
   std::vector<Problem> list_;
+  size_t errors_ = 0;
 };
 
 }  // namespace postern::conf

@@ -155,10 +155,15 @@ void Session::dial() {
 
 void Session::dialed(std::unique_ptr<Stream> backend) {
   backend_ = std::move(backend);
+  backend_address_ = dial_->backend();
+  dial_.reset();
   bridge();
 }
 
-void Session::dial_failed(Fault fault, const std::string& detail) { close(fault, detail); }
+void Session::dial_failed(Fault fault, const std::string& detail) {
+  backend_address_ = dial_->backend();
+  close(fault, detail);
+}
 
 // --- bytes ------------------------------------------------------------------------------------------
 

@@ -77,6 +77,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents {
   bool client_clean_ = true;   // and it did so in order
   conf::SocketAddress peer_;
   conf::SocketAddress local_;
+  conf::SocketAddress backend_address_;  // the last one tried; port 0: none
   const std::array<char, 18> id_;  // "P", sixteen hex digits, NUL
   Timer timer_;
   Stream client_;

@@ -27,9 +27,9 @@ void Session::record(Fault fault, std::string_view detail) const {
   const std::string via = introduction_ ? introduction_->via.text() : std::string();
   fields.emplace_back("via", via);
   std::string backend;
-  if (dial_) {
-    fields.emplace_back("destination", from.passthrough->conf.name);
-    if (dial_->backend().port) backend = dial_->backend().text();
+  if (phase_ == Phase::dialing || bridged) {
+    if (from.passthrough) fields.emplace_back("destination", from.passthrough->conf.name);
+    if (backend_address_.port) backend = backend_address_.text();
     fields.emplace_back("backend", backend);
   }
   if (bridged) {

@@ -67,6 +67,8 @@ class CertificateStore {
     explicit operator bool() const { return ecdsa || rsa; }
   };
   [[nodiscard]] Match by_name(std::string_view server_name) const;
+  /// A certificate and, of the other key type, one that is registered under one of its names.
+  [[nodiscard]] Match with_twin(const std::shared_ptr<const Certificate>& certificate) const;
   /// Steps 3 to 5 of configuration.md 4.2: catch-all, single entry, self-signed.
   [[nodiscard]] Match fallback() const;
   [[nodiscard]] bool usable() const;  // nothing expired: for /readyz

@@ -114,7 +114,12 @@ std::shared_ptr<const CertificateStore> CertificateStore::load(
         problems.warn(entry.path, "the name " + conf::quoted(name) + " belongs to certificate " +
                                       conf::quoted(slot->id) + " already, which comes first");
     }
-    if (auto& slot = place(index.catch_all, chosen->key_type); chosen->catch_all && !slot) slot = chosen;
+    if (chosen->catch_all) {
+      auto& slot = place(index.catch_all, chosen->key_type);
+      if (!slot) slot = chosen;
+      else
+        problems.warn(entry.path, "certificate " + conf::quoted(slot->id) + " is the catch-all already");
+    }
   }
   return store;
 }
@@ -135,12 +140,20 @@ CertificateStore::Match CertificateStore::by_name(std::string_view server_name) 
   return found == index_->names.end() ? Match{} : found->second;
 }
 
-CertificateStore::Match CertificateStore::fallback() const {
-  if (index_->catch_all) return index_->catch_all;
+CertificateStore::Match CertificateStore::with_twin(const std::shared_ptr<const Certificate>& certificate) const {
   Match match;
-  const auto only = index_->entries == 1 && all_.size() == 1 ? all_.front() : self_signed();
-  place(match, only->key_type) = only;
+  for (const std::string& name : certificate->names)
+    if (const auto found = index_->names.find(name); found != index_->names.end() && !(match.ecdsa && match.rsa))
+      match = found->second;
+  place(match, certificate->key_type) = certificate;
   return match;
+}
+
+CertificateStore::Match CertificateStore::fallback() const {
+  const Match& all = index_->catch_all;
+  if (all.ecdsa && all.rsa) return all;
+  if (all) return with_twin(all.ecdsa ? all.ecdsa : all.rsa);
+  return with_twin(index_->entries == 1 && all_.size() == 1 ? all_.front() : self_signed());
 }
 
 bool CertificateStore::usable() const {

@@ -129,6 +129,11 @@ Verdict Engine::Impl::open_server() {
   };
   if (!(said.tls13 && rules.tls13) && !(said.tls12 && rules.tls12))
     return refuse(Failure::version, Alert::protocol_version, "no TLS version in common");
+  // The library would ask for one of its own groups instead, and leave the refusal to the client.
+  const auto offered = [&said](conf::Group group) { return ClientHello::holds(said.groups, number(group)); };
+  const auto group = std::find_if(rules.groups.begin(), rules.groups.end(), offered);
+  if (said.has_groups && group == rules.groups.end())
+    return refuse(Failure::cipher, Alert::handshake_failure, "no key-exchange group in common");
   std::string_view protocol;
   if (said.has_alpn && !listener.alpn.empty()) {
     protocol = said.choose_alpn(listener.alpn);
@@ -140,6 +145,8 @@ Verdict Engine::Impl::open_server() {
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
+  // In TLS 1.2 the library looks at the connection's groups alone, and takes any when there are none.
+  if (!(said.tls13 && rules.tls13) && said.has_groups) wolfSSL_UseSupportedCurve(ssl.get(), number(*group));
   if (!protocol.empty()) {
     std::string list(protocol);
     if (wolfSSL_UseALPN(ssl.get(), list.data(), static_cast<unsigned>(list.size()),

@@ -159,19 +159,17 @@ conf::Result<std::shared_ptr<const ServerContext>> ServerContext::make(
   std::shared_ptr<ServerContext> context(new ServerContext);
   Impl& impl = *context->impl_;
   const auto find = [&store](const std::string& id) { return store->by_id(id); };
-  const auto add = [](CertificateStore::Match& match, std::shared_ptr<const Certificate> certificate) {
-    auto& side = certificate->key_type == KeyType::ecdsa ? match.ecdsa : match.rsa;
-    if (!side) side = std::move(certificate);
-  };
   for (const conf::SniEntry& entry : policy.sni) {
     auto certificate = find(entry.certificate);
     if (!certificate) return conf::error("there is no certificate " + conf::quoted(entry.certificate));
-    add(impl.sni[entry.subject], std::move(certificate));
+    auto& match = impl.sni[entry.subject];
+    auto& side = certificate->key_type == KeyType::ecdsa ? match.ecdsa : match.rsa;
+    if (!side) side = std::move(certificate);
   }
   if (!policy.certificate.empty()) {
     auto certificate = find(policy.certificate);
     if (!certificate) return conf::error("there is no certificate " + conf::quoted(policy.certificate));
-    add(impl.listener, std::move(certificate));
+    impl.listener = store->with_twin(certificate);
   }
   impl.pool = pool_for(std::move(rules), store, tickets);
   impl.store = std::move(store);
