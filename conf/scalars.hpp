@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Texts of the file with a grammar of their own: durations, host names, log filters, pins, globs, patterns.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conf/config.hpp"
+#include "conf/result.hpp"
+
+namespace postern::conf {
+
+/// "30s", "250 ms": digits and one unit of ms, s, m, h, d. Beyond a thousand years counts as a thousand
+/// years.
+Result<Duration> parse_duration(std::string_view text);
+/// In the largest unit that divides it.
+std::string duration_text(Duration value);
+
+/// A level, or "target=level,..." with at most one bare level; any case. Only the target "postern" is known;
+/// a filter that says nothing about it leaves `otherwise`.
+Result<LogLevel> parse_log_level(std::string_view text, LogLevel otherwise);
+
+/// A DNS name or an IP literal without brackets.
+bool is_host(std::string_view text);
+
+/// 64 hex digits; colons and white space around are ignored.
+Result<std::vector<uint8_t>> parse_pin(std::string_view text);
+
+/// The globs of [[http.route]]; empty text: fine, else what is wrong.
+std::string glob_fault(std::string_view glob);
+/// A pattern of [[http.route]].extract: must compile and have a capture group.
+std::string pattern_fault(std::string_view pattern);
+
+/// An identifier the way `mapping.normalize` wants it. Lower-casing covers the scripts with simple case pairs
+/// (Latin, Greek, Cyrillic, Armenian); bytes that are no UTF-8 stay as they are.
+std::string normalized(std::string_view identifier, Normalize how);
+
+/// The path of a PEM value: behind "file://", or the value itself; empty for inline PEM.
+std::string_view pem_path(std::string_view value);
+
+}  // namespace postern::conf
