@@ -127,10 +127,13 @@ Verdict Engine::Impl::open_server() {
     append_alert(*out, alert);
     return Verdict{failure, why};
   };
-  if (!(said.tls13 && rules.tls13) && !(said.tls12 && rules.tls12))
+  const bool tls13 = said.tls13 && rules.tls13;
+  if (!tls13 && !(said.tls12 && rules.tls12))
     return refuse(Failure::version, Alert::protocol_version, "no TLS version in common");
   // The library would ask for one of its own groups instead, and leave the refusal to the client.
-  const auto offered = [&said](conf::Group group) { return ClientHello::holds(said.groups, number(group)); };
+  const auto offered = [&said, tls13](conf::Group group) {
+    return (tls13 || group != conf::Group::x25519mlkem768) && ClientHello::holds(said.groups, number(group));
+  };
   const auto group = std::find_if(rules.groups.begin(), rules.groups.end(), offered);
   if (said.has_groups && group == rules.groups.end())
     return refuse(Failure::cipher, Alert::handshake_failure, "no key-exchange group in common");
@@ -146,7 +149,7 @@ Verdict Engine::Impl::open_server() {
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
   // In TLS 1.2 the library looks at the connection's groups alone, and takes any when there are none.
-  if (!(said.tls13 && rules.tls13) && said.has_groups) wolfSSL_UseSupportedCurve(ssl.get(), number(*group));
+  if (!tls13 && said.has_groups) wolfSSL_UseSupportedCurve(ssl.get(), number(*group));
   if (!protocol.empty()) {
     std::string list(protocol);
     if (wolfSSL_UseALPN(ssl.get(), list.data(), static_cast<unsigned>(list.size()),
