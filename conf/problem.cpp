@@ -43,6 +43,14 @@ void Problems::add_at(std::string file, Place place, std::string key, std::strin
   ++errors_;
 }
 
+bool Problems::blames(std::string_view key) const {
+  if (ok()) return false;
+  return std::any_of(list_.begin(), list_.end(), [&](const Problem& problem) {
+    const std::string_view at = problem.key;
+    return !problem.warning && at.starts_with(key) && (at.size() == key.size() || at[key.size()] == '.');
+  });
+}
+
 void Problems::sort() {
   std::stable_sort(list_.begin(), list_.end(), [this](const Problem& a, const Problem& b) {
     const auto rank = [this](const Problem& p) {

@@ -47,6 +47,8 @@ class Problems {
 
   [[nodiscard]] bool ok() const { return errors_ == 0; }  // warnings are fine
   [[nodiscard]] size_t errors() const { return errors_; }
+  /// Whether `key` or something below it has an error already: no use in looking closer.
+  [[nodiscard]] bool blames(std::string_view key) const;
   /// Whether the file has `key` itself.
   [[nodiscard]] bool located(std::string_view key) const { return places_.find(key) != places_.end(); }
   [[nodiscard]] const std::vector<Problem>& all() const { return list_; }

@@ -58,14 +58,13 @@ int Server::run() {
 
 bool Server::prepare() {
   conf::Loaded loaded = conf::load(file_, conf::Environment::of_process());
-  if (loaded.ok()) {
-    if (!loaded.config.server.core_dumps) forbid_core_dumps();
-    const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
-    counters_ = std::make_unique<Counters>(threads);
-    lasting_.counters = counters_.get();
-    std::vector<std::string> restart;
-    snapshot_ = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
-  }
+  if (!loaded.config.server.core_dumps) forbid_core_dumps();
+  const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
+  counters_ = std::make_unique<Counters>(loaded.ok() ? threads : 1);
+  lasting_.counters = counters_.get();
+  // Also when something is wrong already: an operator hears of bad certificates in the same run.
+  std::vector<std::string> restart;
+  snapshot_ = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
   if (snapshot_) {
     raise_descriptor_limit();
     Inherited inherited = Inherited::take();
@@ -74,6 +73,7 @@ bool Server::prepare() {
       for (std::string& text : inherited.unclaimed())
         bound_->warnings.push_back("socket from the service manager is not in the configuration: " + text);
   }
+  loaded.problems.sort();
   for (const conf::Problem& problem : loaded.problems.all())
     if (problem.warning) warnings_.push_back(problem);
   if (!bound_) {

@@ -34,7 +34,7 @@ std::shared_ptr<const Destination> make_destination(const conf::DestinationConf&
   if (auto ip = conf::Ip::parse(conf.host)) made->literal = *ip;
   made->counters = lasting.counters->destination(conf.name);
   made->resume.resize(lasting.counters->workers.size());
-  if (uses_tls(conf)) {
+  if (uses_tls(conf) && !problems.blames(conf.path)) {
     if (!trust) trust = tls::TrustStore::load();
     if (auto context = tls::ClientContext::make(conf, trust))
       made->tls = std::move(*context);
@@ -69,7 +69,7 @@ void finish_listener(ListenerRuntime& listener, const Snapshot& snapshot, const 
   const conf::ListenerConf& conf = listener.conf;
   listener.counters = lasting.counters->listener(conf.name, conf.protocol);
   if (!listener.occupancy) listener.occupancy = std::make_shared<Occupancy>();
-  if (conf.tls_mode != conf::TlsMode::plain) {
+  if (conf.tls_mode != conf::TlsMode::plain && problems.ok()) {
     auto context = tls::ServerContext::make(conf.tls, snapshot.certificates, lasting.tickets, protocols::alpn_names(conf.protocol));
     if (context)
       listener.tls = std::move(*context);
@@ -136,8 +136,10 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
                   static_cast<uint64_t>(server.host_down_cooldown.count())};
   made->own = lasting.own;
   const bool lenient = previous && rotation == Rotation::keep_last_good;
-  made->certificates = tls::CertificateStore::load(made->config.certificates,
-                                                   lenient ? previous->certificates.get() : nullptr, problems);
+  std::vector<conf::CertificateConf> entries = made->config.certificates;
+  std::erase_if(entries, [&](const auto& entry) { return problems.blames(entry.path); });
+  made->certificates =
+      tls::CertificateStore::load(entries, lenient ? previous->certificates.get() : nullptr, problems);
 
   std::shared_ptr<const tls::TrustStore> trust;
   for (const conf::DestinationConf& conf : made->config.destinations)
