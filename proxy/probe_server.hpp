@@ -24,6 +24,8 @@ struct Handlers {
   std::function<Readiness()> ready;
 };
 
+struct ProbeState;
+
 class ProbeServer {
  public:
   ProbeServer(uv_loop_t* loop, Handlers handlers);
@@ -41,8 +43,7 @@ class ProbeServer {
   [[nodiscard]] bool closed() const;
 
  private:
-  struct State;
-  std::shared_ptr<State> state_;
+  std::shared_ptr<ProbeState> state_;
 };
 
 }  // namespace postern::proxy

@@ -31,7 +31,7 @@ class Watcher {
 
   /// Replaces the set. What a file is like now is what later changes are measured against; a file already
   /// watched keeps its old measure, so no change falls between two sets.
-  void watch(std::vector<std::string> files);
+  void watch(const std::vector<std::string>& files);
   /// No report after this.
   void close();
 
