@@ -210,7 +210,7 @@ struct Codec<std::string> {
   }
   static TypeDoc type(const Limits&) { return {TypeDoc::Shape::text, "string"}; }
   static std::string text(const std::string& value, const Limits& limits) {
-    return value.empty() ? std::string(limits.unset) : quoted(value);
+    return value.empty() ? std::string(limits.unset) : conf::quoted(value);
   }
 };
 
@@ -286,7 +286,7 @@ struct Codec<E> {
     for (const auto word : known()) doc.words.emplace_back(word);
     return doc;
   }
-  static std::string text(E value, const Limits&) { return quoted(word_text(value)); }
+  static std::string text(E value, const Limits&) { return conf::quoted(word_text(value)); }
 };
 
 /// Suites, groups and versions: several spellings each, any case.
@@ -309,7 +309,7 @@ struct FoldedCodec {
     return doc;
   }
   static std::string text(E value, const Limits&) {
-    return quoted(documented_names<E>()[static_cast<size_t>(value)]);
+    return conf::quoted(documented_names<E>()[static_cast<size_t>(value)]);
   }
 };
 template <>
