@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Certificates for the tests, made with openssl(1): one authority a run, leaves as each test wants them."""
+import hashlib
+import os
+import ssl
+import subprocess
+from dataclasses import dataclass
+
+
+@dataclass
+class Pair:
+    cert: str  # the leaf alone
+    chain: str  # leaf and issuer, as a daemon is given it
+    key: str
+    names: tuple = ()
+
+    @property
+    def der(self):
+        with open(self.cert, encoding="ascii") as f:
+            return ssl.PEM_cert_to_DER_cert(f.read())
+
+    @property
+    def sha256(self):
+        return hashlib.sha256(self.der).hexdigest()
+
+
+def openssl(*args):
+    done = subprocess.run(["openssl", *args], capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"openssl {' '.join(args)}: {done.stderr.decode()}")
+    return done.stdout
+
+
+def prepare(folder):
+    """Once a run: the authorities, and keys to share between leaves (making keys is the slow part)."""
+    os.makedirs(folder, exist_ok=True)
+    for i in range(4):
+        openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", f"{folder}/ec{i}.key")
+    for i in range(2):
+        openssl("genrsa", "-traditional", "-out", f"{folder}/rsa{i}.key", "2048")
+    for name in ("ca", "other-ca"):
+        openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", f"{folder}/{name}.key")
+        openssl("req", "-x509", "-new", "-key", f"{folder}/{name}.key", "-subj", f"/CN=Postern test {name}",
+                "-days", "30", "-addext", "basicConstraints=critical,CA:TRUE",
+                "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-out", f"{folder}/{name}.pem")
+    for name in os.listdir(folder):
+        os.chmod(f"{folder}/{name}", 0o644)
+
+
+class Pki:
+    def __init__(self, shared, folder):
+        self.shared, self.folder, self.count = shared, folder, 0
+        os.makedirs(folder, exist_ok=True)
+
+    @property
+    def ca(self):
+        return f"{self.shared}/ca.pem"
+
+    def leaf(self, *names, kind="ec", key=0, issuer="ca", expired=False, cn=None, san=True):
+        """A pair for `names`; issuer None signs with its own key. `key` tells keys of a kind apart."""
+        self.count += 1
+        stem = f"{self.folder}/{self.count}-{names[0].replace('*', 'star') if names else 'none'}"
+        private = f"{stem}.key"
+        with open(f"{self.shared}/{kind}{key}.key", "rb") as source, open(private, "wb") as copy:
+            copy.write(source.read())
+        args = ["req", "-x509", "-new", "-key", private, "-subj", f"/CN={cn or (names[0] if names else 'nobody')}",
+                "-days", "-1" if expired else "20", "-out", f"{stem}.pem",
+                "-addext", "basicConstraints=critical,CA:FALSE"]
+        if names and san:
+            args += ["-addext", "subjectAltName=" + ",".join(
+                ("IP:" if n.replace(".", "").isdigit() or ":" in n else "DNS:") + n for n in names)]
+        if issuer:
+            args += ["-CA", f"{self.shared}/{issuer}.pem", "-CAkey", f"{self.shared}/{issuer}.key"]
+        openssl(*args)
+        chain = f"{stem}-chain.pem"
+        with open(chain, "wb") as out:
+            for part in [f"{stem}.pem"] + ([f"{self.shared}/{issuer}.pem"] if issuer else []):
+                with open(part, "rb") as f:
+                    out.write(f.read())
+        return Pair(f"{stem}.pem", chain, private, names)
+
+    # contexts for peers ------------------------------------------------------------------------------
+
+    def client(self, verify=True, minimum=None, maximum=None, ciphers=None, alpn=None, pair=None):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+        context.load_verify_locations(self.ca)
+        return self.adjust(context, minimum, maximum, ciphers, alpn, pair)
+
+    def server(self, pair, minimum=None, maximum=None, ciphers=None, alpn=None, demand=False):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.names = []
+        context.sni_callback = lambda _object, name, own: own.names.append(name)
+        if demand:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.ca)
+        return self.adjust(context, minimum, maximum, ciphers, alpn, pair)
+
+    @staticmethod
+    def adjust(context, minimum, maximum, ciphers, alpn, pair):
+        if minimum:
+            context.minimum_version = minimum
+        if maximum:
+            context.maximum_version = maximum
+        if ciphers:
+            context.set_ciphers(ciphers)
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        if pair:
+            context.load_cert_chain(pair.chain, pair.key)
+        return context
