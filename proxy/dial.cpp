@@ -52,11 +52,9 @@ Dial::Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot, std::shared
       caller_(caller),
       owner_(owner),
       timer_(*worker.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
-      started_(worker.now()),
-      window_end_(started_ + static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count())),
+      began_(uv_hrtime()),
+      window_end_(worker.now() + static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count())),
       retries_left_(snapshot_->config.server.backend_connect_retries) {}
-
-uint64_t Dial::elapsed_ms() const { return worker_.now() - started_; }
 
 void Dial::start() {
   const auto& leg = destination_->conf.leg(protocol_);
@@ -320,7 +318,7 @@ void Dial::succeed() {
     log::info("destination is up again", {{"destination", destination_->conf.name}});
   auto& cells = destination_->counters->workers[worker_.index];
   cells.protocol[static_cast<size_t>(protocol_)].attempts[static_cast<size_t>(AttemptResult::ok)].add();
-  cells.connect.observe(connect_bounds, elapsed_ms() * 1000);
+  cells.connect.observe(connect_bounds, (uv_hrtime() - began_) / 1000);
   stream_->read(false);
   owner_.dialed(std::move(stream_));
 }

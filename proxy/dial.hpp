@@ -53,7 +53,6 @@ class Dial final : Resolver::Waiter, StreamEvents {
   void cancel();
 
   [[nodiscard]] const conf::SocketAddress& backend() const { return target_; }  // last address tried
-  [[nodiscard]] uint64_t elapsed_ms() const;
 
  private:
   struct Connecting;
@@ -88,7 +87,7 @@ class Dial final : Resolver::Waiter, StreamEvents {
   DialEvents& owner_;
   Timer timer_;
 
-  uint64_t started_;
+  const uint64_t began_;  // nanoseconds of uv_hrtime, for the metric
   uint64_t window_end_;
   uint32_t retries_left_;
   bool pausing_ = false;  // between two rounds
