@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
@@ -112,14 +113,15 @@ void Dial::next_address() {
   const uint64_t share = (window_end_ - now) / (addresses_.size() - next_);
   timer_.at(std::min(window_end_, now + std::max(share, least_attempt_ms)));
 
+  Fault fault = Fault::source_address;
   std::string detail;
-  const int fd = open_socket(detail);
-  if (fd < 0) return attempt_failed(Fault::source_address, std::move(detail));
+  const int fd = open_socket(fault, detail);
+  if (fd < 0) return attempt_failed(fault, std::move(detail));
   connect(fd);
 }
 
 /// A socket of the target's family, bound to the next fitting source address if any are configured.
-int Dial::open_socket(std::string& detail) {
+int Dial::open_socket(Fault& fault, std::string& detail) {
   const bool v4 = target_.ip.is_v4();
   conf::SocketAddress source;
   const auto& sources = destination_->conf.source_ips;
@@ -134,6 +136,7 @@ int Dial::open_socket(std::string& detail) {
   }
   const int fd = ::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) {
+    fault = Fault::memory;  // ours, not the backend's
     detail = fmt::format("socket: {}", uv_strerror(-errno));
     return -1;
   }

@@ -67,7 +67,7 @@ class Dial final : Resolver::Waiter, StreamEvents {
 
   void round();
   void next_address();
-  int open_socket(std::string& detail);
+  int open_socket(Fault& fault, std::string& detail);
   void connect(int fd);
   void connected(uv_tcp_t* tcp);
   void tick();

@@ -279,7 +279,7 @@ void Session::linger(bool clean) {
     if (!stream || !stream->is_open()) continue;
     stream->belong_to(*this);
     if (!stream->finish(clean)) stream->close();
-    stream->read(true);
+    stream->forget_input();
   }
   timer_.in(linger_ms);
   settle(client_);

@@ -67,7 +67,19 @@ bool Stream::broken() const {
 // --- input ------------------------------------------------------------------------------------------
 
 void Stream::read(bool on) {
-  if (!tcp_ || on == reading_ || (on && input_over_)) return;
+  wanted_ = on;
+  apply();
+}
+
+void Stream::forget_input() {
+  forgetting_ = true;
+  choked_ = false;
+  read(true);
+}
+
+void Stream::apply() {
+  const bool on = wanted_ && !choked_ && !input_over_;
+  if (!tcp_ || on == reading_) return;
   reading_ = on;
   if (!on) {
     uv_read_stop(reinterpret_cast<uv_stream_t*>(tcp_));
@@ -94,6 +106,7 @@ void Stream::received(ssize_t n, const uint8_t* data) {
     return owner_->stream_ended(*this, engine_ ? StreamEnd::truncated : StreamEnd::eof);
   }
   const auto size = static_cast<size_t>(n);
+  if (forgetting_) return;
   if (!engine_) return owner_->stream_data(*this, {data, size});
   if (secured_) return decrypt({data, size});
   shake({data, size});
@@ -122,7 +135,13 @@ void Stream::decrypt(tls::Input in) {
   for (;;) {
     const tls::ReadResult got = engine_->read(in, {worker_.plain.get(), Worker::plain_size}, worker_.outbox);
     // Before the owner hears of it: what it then writes to another leg goes through the same outbox.
+    const bool answered = !worker_.outbox.empty();
     const bool written = flush();
+    if (answered && queued_) {
+      // A peer that asks for key updates and reads no answer must not fill our memory with them.
+      choked_ = true;
+      apply();
+    }
     if (got.bytes) {
       owner_->stream_data(*this, {worker_.plain.get(), got.bytes});
       if (!tcp_) return;
@@ -198,6 +217,8 @@ void Stream::sent(size_t bytes, int status) {
   queued_ -= bytes;
   if (status != 0) write_failed_ = true;
   if (queued_ != 0) return;
+  choked_ = false;
+  apply();
   if (finishing_ && !finished_ && !shut()) write_failed_ = true;
   owner_->stream_drained(*this);
 }

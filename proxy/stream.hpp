@@ -57,6 +57,8 @@ class Stream {
 
   void read(bool on);
   [[nodiscard]] bool reading() const { return reading_; }
+  /// Reads on, but forgets what comes: only the end still matters.
+  void forget_input();
   [[nodiscard]] bool input_over() const { return input_over_; }
 
   /// Sends, or keeps what the socket would not take (then queued()). False: the stream is broken.
@@ -82,6 +84,7 @@ class Stream {
 
  private:
   struct Queued;
+  void apply();
   void received(ssize_t n, const uint8_t* data);
   void decrypt(tls::Input in);
   void shake(tls::Input in);
@@ -96,7 +99,10 @@ class Stream {
   uv_tcp_t* tcp_ = nullptr;  // its data points here while open
   std::unique_ptr<tls::Engine> engine_;
   size_t queued_ = 0;  // bytes libuv holds for us
-  bool reading_ = false;
+  bool wanted_ = false;     // the owner wants input
+  bool choked_ = false;     // the engine's own answers are queued: no more input until they are out
+  bool reading_ = false;    // libuv reads: wanted, not choked, not over
+  bool forgetting_ = false;
   bool input_over_ = false;
   bool secured_ = false;
   bool finishing_ = false;  // FIN follows the queue
