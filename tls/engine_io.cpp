@@ -168,6 +168,8 @@ Verdict judge(WOLFSSL* ssl, int error, const Channel& channel) {
       if (row.code == code) return {Failure::alert, row.text};
     return {Failure::alert, "peer alert of an unknown kind"};
   }
+  // The server has settled the version before the library is asked: here it is only a record's.
+  if (error == VERSION_ERROR && !channel.demands) return {Failure::protocol, "a record of another version"};
   for (const ErrorRow& row : error_rows)
     if (row.error == error) return {row.failure, row.text};
   const char* reason = wolfSSL_ERR_reason_error_string(static_cast<unsigned long>(error));

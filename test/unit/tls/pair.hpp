@@ -65,6 +65,7 @@ inline std::shared_ptr<const ServerContext> server_context(const conf::TlsPolicy
 
 /// Trust in pki/root.crt alone, or in another file of pki/.
 inline std::shared_ptr<const TrustStore> trust_in(const std::string& file = "root.crt") {
+  ::unsetenv("SSL_CERT_DIR");
   ::setenv("SSL_CERT_FILE", pki(file).c_str(), 1);
   auto trust = TrustStore::load();
   ::unsetenv("SSL_CERT_FILE");

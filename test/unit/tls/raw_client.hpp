@@ -12,10 +12,10 @@ namespace postern::tls {
 
 struct RawOffer {
   const char* suites = nullptr;     // wolfSSL's names
-  std::vector<int> groups;          // numbers, TLS 1.3 shares for the first
+  std::vector<int> groups = {};          // numbers, TLS 1.3 shares for the first
   bool tls12 = true, tls13 = true;
-  std::string server_name;
-  std::string alpn;                 // comma-separated
+  std::string server_name = {};
+  std::string alpn = {};  // comma-separated
   WOLFSSL_SESSION* session = nullptr;
 };
 

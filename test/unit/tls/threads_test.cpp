@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Several loops on one context while keys rotate: made for the thread sanitizer, and for counting.
+#include <atomic>
+#include <thread>
+
+#include "test/unit/tls/pair.hpp"
+#include "tls/key_ring.hpp"
+
+namespace postern::tls {
+namespace {
+
+TEST_CASE("readers of a LeftRight see one whole value while a writer replaces it") {
+  struct Value {
+    int a = 0, b = 0;
+  };
+  LeftRight<Value> cell;
+  std::atomic<bool> stop{false};
+  std::atomic<int> torn{0}, backwards{0};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 3; ++i)
+    readers.emplace_back([&] {
+      int last = 0;
+      while (!stop) {
+        const Value seen = cell.read([](const Value& value) { return value; });
+        torn += seen.a != seen.b;
+        backwards += seen.a < last;
+        last = seen.a;
+      }
+    });
+  for (int i = 1; i <= 20000; ++i)
+    cell.write([i](Value& value) {
+      value.a = i;
+      value.b = i;
+    });
+  stop = true;
+  for (auto& reader : readers) reader.join();
+  CHECK(torn == 0);
+  CHECK(backwards == 0);
+  CHECK(cell.read([](const Value& value) { return value.a; }) == 20000);
+}
+
+TEST_CASE("threads share contexts, make and resume sessions, while keys rotate and certificates are swapped") {
+  conf::TicketConf conf;
+  conf.rotate = std::chrono::seconds(1);
+  const auto keys = ticket_keys(conf);
+  const auto trust = trust_in();
+  const auto client = client_context({}, trust);
+  const auto store = store_of({entry("alpha"), entry("both"), entry("both-rsa"), entry("default", true)});
+  std::atomic<bool> stop{false};
+  std::atomic<int> good{0}, bad{0}, resumed{0};
+  std::vector<std::thread> loops;
+  for (int i = 0; i < 3; ++i)
+    loops.emplace_back([&, i] {
+      const char* names[] = {"alpha.test", "both.test", "default.test"};
+      std::unique_ptr<Resumption> saved[3];
+      for (int round = 0; !stop; ++round) {
+        const auto which = static_cast<size_t>(i + round) % 3;
+        const auto server = server_context(default_policy(), store, keys);  // contexts are built and shared at once
+        Joined pair(client, server, names[which], round % 3 == 0 ? nullptr : saved[which].get());
+        if (!pair.shake() || !pair.server_writes("x") || pair.client_reads().text != "x") {
+          ++bad;
+          MESSAGE(std::string(names[which]), " ", std::string(pair.client->error()), " / ", std::string(pair.server->error()), " ", pair.client->facts().resumed);
+          continue;
+        }
+        ++good;
+        resumed += pair.server->facts().resumed;
+        saved[which] = pair.client->resumption();
+      }
+    });
+  for (int i = 0; i < 40; ++i) {
+    (void)keys->refresh(std::chrono::system_clock::now() + std::chrono::seconds(i * 2));
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));
+  }
+  stop = true;
+  for (auto& loop : loops) loop.join();
+  CHECK(bad == 0);
+  CHECK(good > 10);
+  CHECK(resumed > 0);
+}
+
+}  // namespace
+}  // namespace postern::tls
