@@ -18,7 +18,6 @@ want "immediate binding" --dynamic 'BIND_NOW|FLAGS_1.*NOW'
 want "stack protector" --symbols '__stack_chk_fail'
 want "checked library calls" --symbols '__(mem|str|v?s[n]?printf|read|fdelt)[a-z]*_chk'
 want "stack marked as not executable" --program-headers 'GNU_STACK .* RW '
-if [ "$(uname -m)" = x86_64 ]; then want "indirect-branch marks" --notes 'IBT'; fi
 if readelf --wide --program-headers "$binary" | grep -E 'LOAD .* RWE|GNU_STACK .* RWE' >/dev/null; then
   echo "hardening: $binary: memory both writable and executable"
   lost=$((lost + 1))
