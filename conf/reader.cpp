@@ -160,8 +160,9 @@ const Node* TableReader::take(std::string_view key, std::string_view alias) {
       reader_.problems.locate(path_of(key), entry.place);
       continue;
     }
-    reader_.problems.add(path_of(entry.key),
-                         fmt::format("there is {} as well; they are the same key", quoted(found->key)));
+    const std::string path = path_of(entry.key);
+    reader_.problems.locate(path, entry.place);
+    reader_.problems.add(path, fmt::format("there is {} as well; they are the same key", quoted(found->key)));
   }
   return found == nullptr ? nullptr : &found->value;
 }
