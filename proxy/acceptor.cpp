@@ -26,7 +26,8 @@ Acceptor::Acceptor(Worker& worker, int fd, size_t listener)
       fd_(fd),
       listener_(listener),
       poll_(new uv_poll_t),
-      resume_(*worker.timers, [](void* self) { static_cast<Acceptor*>(self)->watch(); }, this) {
+      resume_(
+          *worker.timers, [](void* self) { static_cast<Acceptor*>(self)->watch(); }, this) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0) {
@@ -40,7 +41,8 @@ Acceptor::Acceptor(Worker& worker, int fd, size_t listener)
 
 Acceptor::~Acceptor() {
   poll_->data = nullptr;
-  uv_close(reinterpret_cast<uv_handle_t*>(poll_), [](uv_handle_t* h) { delete reinterpret_cast<uv_poll_t*>(h); });
+  uv_close(reinterpret_cast<uv_handle_t*>(poll_),
+           [](uv_handle_t* h) { delete reinterpret_cast<uv_poll_t*>(h); });
   ::close(fd_);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Takes connections off one listening socket of one worker: admission, and patience when the process is out of
-// descriptors (protocols.md 1.11). libuv's own accept would drop the waiting connections then.
+// Takes connections off one listening socket of one worker: admission, and patience when the process is out
+// of descriptors (protocols.md 1.11). libuv's own accept would drop the waiting connections then.
 #pragma once
 
 #include <uv.h>

@@ -14,13 +14,14 @@ constexpr uint64_t stall_look_ms = 1000;
 
 }  // namespace
 
-Bridge::Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend, Cell& to_client,
-               BridgeEvents& owner)
+Bridge::Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend,
+               Cell& to_client, BridgeEvents& owner)
     : worker_(worker),
       owner_(owner),
       client_{client, Fault::client_reset, Fault::client_tls, to_backend},
       backend_{backend, Fault::backend_reset, Fault::backend_tls, to_client},
-      timer_(*worker.timers, [](void* self) { static_cast<Bridge*>(self)->tick(); }, this),
+      timer_(
+          *worker.timers, [](void* self) { static_cast<Bridge*>(self)->tick(); }, this),
       idle_ms_(idle_ms),
       last_byte_(worker.now()) {}
 

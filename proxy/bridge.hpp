@@ -44,7 +44,7 @@ class Bridge final : public StreamEvents {
     Fault reset;  // what to call it when this leg breaks
     Fault tls;
     Cell& counted;
-    uint64_t sent_on = 0;      // bytes from here passed to the other leg
+    uint64_t sent_on = 0;  // bytes from here passed to the other leg
     bool input_over = false;
     bool output_dead = false;  // writing here failed; what it still says is delivered, then all ends
     bool stalled = false;      // not read because the other leg would not take more

@@ -62,8 +62,8 @@ int command_version() {
   std::string groups;
   for (const conf::Group group : library.groups) groups += fmt::format(" {}", conf::name(group));
   print(fmt::format("postern {}\n{} ({}), AES instructions {}, groups{}\n", version, library.version,
-                    library.bundled ? "own build" : "system library", library.fast_aes ? "in use" : "not in use",
-                    groups));
+                    library.bundled ? "own build" : "system library",
+                    library.fast_aes ? "in use" : "not in use", groups));
   for (const std::string& warning : library.warnings) print(fmt::format("WARNING: {}\n", warning));
   return 0;
 }

@@ -40,12 +40,13 @@ struct Histogram {
     sum_us.add(us);
   }
 };
-inline constexpr std::array<uint64_t, 10> connect_bounds = {500,     1'000,   2'500,     5'000,     10'000,
-                                                            25'000,  100'000, 500'000,   2'500'000, 10'000'000};
-inline constexpr std::array<uint64_t, 9> session_bounds = {100'000,        1'000'000,      5'000'000,
-                                                           30'000'000,     120'000'000,    600'000'000,
-                                                           3'600'000'000,  14'400'000'000, 86'400'000'000};
-inline constexpr std::array<uint64_t, 8> lag_bounds = {100, 500, 1'000, 5'000, 10'000, 50'000, 100'000, 1'000'000};
+inline constexpr std::array<uint64_t, 10> connect_bounds = {500,    1'000,   2'500,   5'000,     10'000,
+                                                            25'000, 100'000, 500'000, 2'500'000, 10'000'000};
+inline constexpr std::array<uint64_t, 9> session_bounds = {100'000,       1'000'000,      5'000'000,
+                                                           30'000'000,    120'000'000,    600'000'000,
+                                                           3'600'000'000, 14'400'000'000, 86'400'000'000};
+inline constexpr std::array<uint64_t, 8> lag_bounds = {100,    500,    1'000,   5'000,
+                                                       10'000, 50'000, 100'000, 1'000'000};
 
 /// postern_connections_rejected_total{reason}
 enum class Rejected : uint8_t { limit, proxy_header, tls, timeout };

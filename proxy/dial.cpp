@@ -44,15 +44,17 @@ struct Dial::Connecting {
   Dial* dial = nullptr;
 };
 
-Dial::Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const Destination> destination,
-           conf::Protocol protocol, const Caller& caller, DialEvents& owner)
+Dial::Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot,
+           std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
+           DialEvents& owner)
     : worker_(worker),
       snapshot_(std::move(snapshot)),
       destination_(std::move(destination)),
       protocol_(protocol),
       caller_(caller),
       owner_(owner),
-      timer_(*worker.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
+      timer_(
+          *worker.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
       began_(uv_hrtime()),
       window_end_(worker.now() + static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count())),
       retries_left_(snapshot_->config.server.backend_connect_retries) {}
@@ -93,7 +95,8 @@ void Dial::round() {
 void Dial::resolved(const std::vector<conf::Ip>& addresses, const char* error) {
   addresses_ = addresses;
   if (addresses_.empty())
-    return attempt_failed(Fault::resolve, fmt::format("cannot resolve {}: {}", destination_->conf.host, error));
+    return attempt_failed(Fault::resolve,
+                          fmt::format("cannot resolve {}: {}", destination_->conf.host, error));
   next_address();
 }
 
@@ -127,7 +130,8 @@ int Dial::open_socket(Fault& fault, std::string& detail) {
   const auto& sources = destination_->conf.source_ips;
   if (!sources.empty()) {
     std::vector<conf::Ip> fitting;
-    std::ranges::copy_if(sources, std::back_inserter(fitting), [&](const conf::Ip& ip) { return ip.is_v4() == v4; });
+    std::ranges::copy_if(sources, std::back_inserter(fitting),
+                         [&](const conf::Ip& ip) { return ip.is_v4() == v4; });
     if (fitting.empty()) {
       detail = fmt::format("no source address fits {}", target_.ip.text());
       return -1;
@@ -143,7 +147,8 @@ int Dial::open_socket(Fault& fault, std::string& detail) {
   const int on = 1;
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (!sources.empty()) {
-    // The port is chosen at connect, per destination, so that many sources times many backends do not run out.
+    // The port is chosen at connect, per destination, so that many sources times many backends do not run
+    // out.
     ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     sockaddr_storage address{};
     const socklen_t size = source.to(address);
@@ -181,10 +186,11 @@ void Dial::connect(int fd) {
     if (status == 0) return self->dial->connected(self->tcp);
     uv_close(reinterpret_cast<uv_handle_t*>(self->tcp),
              [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
-    self->dial->attempt_failed(Fault::connect,
-                               fmt::format("connect {}: {}", self->dial->target_.text(), uv_strerror(status)));
+    self->dial->attempt_failed(
+        Fault::connect, fmt::format("connect {}: {}", self->dial->target_.text(), uv_strerror(status)));
   };
-  const int status = uv_tcp_connect(&attempt->request, tcp, reinterpret_cast<const sockaddr*>(&address), done);
+  const int status =
+      uv_tcp_connect(&attempt->request, tcp, reinterpret_cast<const sockaddr*>(&address), done);
   if (status != 0) {
     delete attempt;
     uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
@@ -261,8 +267,9 @@ void Dial::tick() {
   Waiter::cancel();
   if (worker_.now() >= window_end_) {
     drop_attempt();
-    return fail(Fault::backend_timeout, last_detail_.empty() ? std::string("no connection within backend_timeout")
-                                                             : "backend_timeout; before that " + last_detail_);
+    return fail(Fault::backend_timeout, last_detail_.empty()
+                                            ? std::string("no connection within backend_timeout")
+                                            : "backend_timeout; before that " + last_detail_);
   }
   const bool shaking = stream_ && stream_->is_open();
   attempt_failed(shaking ? Fault::backend_handshake : Fault::connect,
@@ -299,15 +306,18 @@ void Dial::fail(Fault fault, const std::string& detail) {
     destination_->health->abandon(admission_);
   } else {
     result = what.stage == Stage::connect ? AttemptResult::connect : AttemptResult::later;
-    if (destination_->health->failure(snapshot_->health, admission_, what.stage, caller_.peer.ip, worker_.now()))
+    if (destination_->health->failure(snapshot_->health, admission_, what.stage, caller_.peer.ip,
+                                      worker_.now()))
       log::warn("destination marked down", {{"destination", destination_->conf.name}, {"error", detail}});
   }
   counters.attempts[static_cast<size_t>(result)].add();
   uint64_t suppressed = 0;
   if (worker_.refusals.allow(worker_.now(), suppressed))
-    log::warn("backend unavailable", {{"protocol", conf::name(protocol_)},
+    log::warn("backend unavailable", {{"session", caller_.session},
+                                      {"listener", caller_.listener},
+                                      {"protocol", conf::name(protocol_)},
+                                      {"peer", caller_.peer.text()},
                                       {"destination", destination_->conf.name},
-                                      {"session", caller_.session},
                                       {"fault", what.label},
                                       {"error", detail},
                                       {"suppressed", suppressed}});
@@ -321,7 +331,15 @@ void Dial::succeed() {
     log::info("destination is up again", {{"destination", destination_->conf.name}});
   auto& cells = destination_->counters->workers[worker_.index];
   cells.protocol[static_cast<size_t>(protocol_)].attempts[static_cast<size_t>(AttemptResult::ok)].add();
-  cells.connect.observe(connect_bounds, (uv_hrtime() - began_) / 1000);
+  const uint64_t took = (uv_hrtime() - began_) / 1000;
+  cells.connect.observe(connect_bounds, took);
+  if (log::enabled(LogLevel::debug))
+    log::debug("backend connected", {{"session", caller_.session},
+                                     {"listener", caller_.listener},
+                                     {"protocol", conf::name(protocol_)},
+                                     {"destination", destination_->conf.name},
+                                     {"backend", target_.text()},
+                                     {"secs", static_cast<double>(took) / 1e6}});
   stream_->read(false);
   owner_.dialed(std::move(stream_));
 }

@@ -25,6 +25,7 @@ struct Caller {
   conf::SocketAddress peer;   // the client, after an inbound PROXY header
   conf::SocketAddress local;  // what it connected to
   uint32_t ttl = 7;
+  std::string_view listener;
   std::string_view session;
   bool tls = false;
   tls::Facts facts;
@@ -44,8 +45,9 @@ class DialEvents {
 
 class Dial final : Resolver::Waiter, StreamEvents {
  public:
-  Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot, std::shared_ptr<const Destination> destination,
-       conf::Protocol protocol, const Caller& caller, DialEvents& owner);
+  Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot,
+       std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
+       DialEvents& owner);
   ~Dial() { cancel(); }
 
   void start();

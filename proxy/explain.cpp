@@ -42,8 +42,8 @@ void say_destination(const conf::Config& config, const std::string& name) {
   for (size_t i = 0; i < conf::protocol_count; ++i) {
     if (!destination->legs[i]) continue;
     const conf::LegConf& leg = *destination->legs[i];
-    say("leg:", fmt::format("{} port {}, tls {}, forwarding {}", conf::name(static_cast<conf::Protocol>(i)), leg.port,
-                            conf::name(leg.tls), conf::name(leg.forwarding)));
+    say("leg:", fmt::format("{} port {}, tls {}, forwarding {}", conf::name(static_cast<conf::Protocol>(i)),
+                            leg.port, conf::name(leg.tls), conf::name(leg.forwarding)));
   }
 }
 
@@ -55,11 +55,13 @@ int command_explain(const std::string& file, const std::string& account) {
   const conf::Config& config = loaded.config;
 
   say("account:", account);
-  const std::string_view identifier = protocols::cut_master_user(account, config.routing.master_user_separators);
+  const std::string_view identifier =
+      protocols::cut_master_user(account, config.routing.master_user_separators);
   if (identifier.size() != account.size())
     say("identifier:", fmt::format("{} (cut at a master-user separator)", identifier));
   if (!protocols::acceptable_identifier(identifier)) {
-    say("refused:", "the identifier is empty or has a control character, a space or a quote; no lookup, no backend");
+    say("refused:",
+        "the identifier is empty or has a control character, a space or a quote; no lookup, no backend");
     return 0;
   }
   const std::string wanted = conf::normalized(identifier, config.mapping.normalize);
@@ -70,12 +72,14 @@ int command_explain(const std::string& file, const std::string& account) {
   if (found.line)
     say("mapping:", fmt::format("{}:{} says {}", config.mapping.file_path, found.line, found.destination));
   else
-    say("mapping:", fmt::format("{} has no line for it; routing.default_destination decides", config.mapping.file_path));
+    say("mapping:",
+        fmt::format("{} has no line for it; routing.default_destination decides", config.mapping.file_path));
   const std::string& destination = found.line ? found.destination : fallback;
   say("destination:", destination);
   say_destination(config, destination);
   if (const std::string& opaque = config.routing.smtp_passthrough_destination; !opaque.empty())
-    say("smtp, lmtp:", fmt::format("not routed by account: all to {} (routing.smtp_passthrough_destination)", opaque));
+    say("smtp, lmtp:",
+        fmt::format("not routed by account: all to {} (routing.smtp_passthrough_destination)", opaque));
   return 0;
 }
 

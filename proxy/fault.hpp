@@ -12,31 +12,31 @@
 namespace postern::proxy {
 
 enum class Fault : uint8_t {
-  none,            // both sides ended in order
-  idle,            // bridge_idle passed without a byte
-  kicked,          // closed by the management API
-  shutdown,        // cut at the end of the grace period
-  limit,           // max_connections
-  proxy_header,    // missing, malformed or from an untrusted peer
-  timeout,         // preauth_timeout
-  tls_timeout,     // the client did not complete its handshake in time
-  tls,             // the client's handshake failed
-  client_gone,     // the client left before a backend was connected
-  client_reset,    // the client's connection broke while bridged
-  client_tls,      // the client's TLS broke while bridged
-  backend_reset,   // the backend's connection broke while bridged
-  backend_tls,     // the backend's TLS broke while bridged
-  no_leg,          // the destination has no leg for this protocol
-  loop,            // the destination is Postern itself, or the forwarding TTL ran out
-  breaker_open,    // the destination is marked down
-  resolve,         // its name has no address
-  source_address,  // no source address fits or can be bound
-  connect,         // no TCP connection
-  backend_timeout, // the establishment window ran out
-  proxy_write,     // the PROXY header could not be sent
+  none,                 // both sides ended in order
+  idle,                 // bridge_idle passed without a byte
+  kicked,               // closed by the management API
+  shutdown,             // cut at the end of the grace period
+  limit,                // max_connections
+  proxy_header,         // missing, malformed or from an untrusted peer
+  timeout,              // preauth_timeout
+  tls_timeout,          // the client did not complete its handshake in time
+  tls,                  // the client's handshake failed
+  client_gone,          // the client left before a backend was connected
+  client_reset,         // the client's connection broke while bridged
+  client_tls,           // the client's TLS broke while bridged
+  backend_reset,        // the backend's connection broke while bridged
+  backend_tls,          // the backend's TLS broke while bridged
+  no_leg,               // the destination has no leg for this protocol
+  loop,                 // the destination is Postern itself, or the forwarding TTL ran out
+  breaker_open,         // the destination is marked down
+  resolve,              // its name has no address
+  source_address,       // no source address fits or can be bound
+  connect,              // no TCP connection
+  backend_timeout,      // the establishment window ran out
+  proxy_write,          // the PROXY header could not be sent
   backend_handshake,    // the backend's TLS handshake failed
   backend_certificate,  // the backend's certificate was refused
-  memory,          // no memory or descriptors for it
+  memory,               // no memory or descriptors for it
 };
 inline constexpr size_t fault_count = 25;
 

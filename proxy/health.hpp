@@ -26,7 +26,8 @@ class Health {
   /// True: this success has just brought a downed destination back.
   bool success();
   /// True: this failure has just marked the destination down.
-  bool failure(const HealthPolicy& policy, Admission admission, Stage stage, const conf::Ip& client, uint64_t now_ms);
+  bool failure(const HealthPolicy& policy, Admission admission, Stage stage, const conf::Ip& client,
+               uint64_t now_ms);
   /// The attempt ended without telling anything about the destination (its client left, or a loop was found).
   void abandon(Admission admission);
   void reset();

@@ -54,20 +54,23 @@ std::string health_url(const std::string& file) {
 int command_healthcheck(const std::string& url) {
   constexpr std::string_view scheme = "http://";
   std::string_view rest = url;
-  if (!rest.starts_with(scheme)) return complain(fmt::format("{}: only http:// is supported by this build", url));
+  if (!rest.starts_with(scheme))
+    return complain(fmt::format("{}: only http:// is supported by this build", url));
   rest.remove_prefix(scheme.size());
   const size_t slash = rest.find('/');
   const std::string path(slash == std::string_view::npos ? "/healthz" : rest.substr(slash));
   const std::string_view authority = rest.substr(0, slash);
   const size_t colon = authority.rfind(':');
-  const bool has_port = colon != std::string_view::npos && authority.find(']', colon) == std::string_view::npos;
+  const bool has_port =
+      colon != std::string_view::npos && authority.find(']', colon) == std::string_view::npos;
   std::string host(has_port ? authority.substr(0, colon) : authority);
   const std::string port(has_port ? authority.substr(colon + 1) : "80");
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
 
   const Fd fd = connect_to(host, port);
   if (!fd) return complain(fmt::format("{}: no connection", url));
-  const std::string request = fmt::format("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", path, authority);
+  const std::string request =
+      fmt::format("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", path, authority);
   if (::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size()))
     return complain(fmt::format("{}: the request could not be sent", url));
   std::string answer;
@@ -78,7 +81,8 @@ int command_healthcheck(const std::string& url) {
     answer.append(buffer, static_cast<size_t>(n));
   }
   const std::string first = answer.substr(0, answer.find("\r\n"));
-  if (!first.starts_with("HTTP/1.1 200")) return complain(fmt::format("{}: {}", url, first.empty() ? "no answer" : first));
+  if (!first.starts_with("HTTP/1.1 200"))
+    return complain(fmt::format("{}: {}", url, first.empty() ? "no answer" : first));
   std::printf("%s\n", first.c_str());
   return 0;
 }

@@ -26,8 +26,8 @@ void ready();
 void reloading();
 void stopping();
 void status(const std::string& text);
-void alive();                // the watchdog's sign of life
-uint64_t watchdog_usec();    // how often it is wanted; 0: not at all
+void alive();              // the watchdog's sign of life
+uint64_t watchdog_usec();  // how often it is wanted; 0: not at all
 }  // namespace service
 
 }  // namespace postern::proxy

@@ -51,7 +51,8 @@ int Server::run() {
   uv_run(&loop_, UV_RUN_DEFAULT);
   log::stop();
   // A name lookup that hangs in the pool must not hold up the exit.
-  const bool hung = std::ranges::any_of(workers_, [](const auto& worker) { return worker->lookups_abandoned(); });
+  const bool hung =
+      std::ranges::any_of(workers_, [](const auto& worker) { return worker->lookups_abandoned(); });
   if (hung) ::_exit(0);
   return 0;
 }
@@ -77,7 +78,8 @@ bool Server::prepare() {
   for (const conf::Problem& problem : loaded.problems.all())
     if (problem.warning) warnings_.push_back(problem);
   if (!bound_) {
-    for (const conf::Problem& problem : warnings_) std::fprintf(stderr, "warning: %s\n", problem.line().c_str());
+    for (const conf::Problem& problem : warnings_)
+      std::fprintf(stderr, "warning: %s\n", problem.line().c_str());
     print_problems(loaded.problems);
     return false;
   }
@@ -107,9 +109,11 @@ void Server::open() {
     timer->data = this;
   }
   uv_timer_start(
-      &minute_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->each_minute(); }, 60'000, 60'000);
+      &minute_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->each_minute(); }, 60'000,
+      60'000);
   if (const uint64_t usec = service::watchdog_usec())
-    uv_timer_start(&watchdog_, [](uv_timer_t*) { service::alive(); }, 0, std::max<uint64_t>(usec / 2000, 1));
+    uv_timer_start(
+        &watchdog_, [](uv_timer_t*) { service::alive(); }, 0, std::max<uint64_t>(usec / 2000, 1));
 
   constexpr int wanted[] = {SIGTERM, SIGINT, SIGHUP};
   for (size_t i = 0; i < std::size(wanted); ++i) {
@@ -131,7 +135,8 @@ void Server::open() {
   }
   for (BoundAddress& address : bound_->listeners) {
     const conf::ListenerConf& listener = snapshot_->config.listeners[address.listener];
-    for (size_t i = 0; i < workers_.size(); ++i) workers_[i]->listen(address.sockets[i].release(), address.listener);
+    for (size_t i = 0; i < workers_.size(); ++i)
+      workers_[i]->listen(address.sockets[i].release(), address.listener);
     log::info("listening", {{"listener", listener.name},
                             {"addr", address.address.text()},
                             {"protocol", conf::name(listener.protocol)},

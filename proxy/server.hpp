@@ -37,8 +37,8 @@ class Server {
   struct Reload;
   enum class Scope : uint8_t { everything, watched_files };
 
-  bool prepare();           // false: problems were printed
-  void open();              // workers, sockets, listeners of the main loop
+  bool prepare();                         // false: problems were printed
+  void open();                            // workers, sockets, listeners of the main loop
   void post(std::function<void()> task);  // any thread
 
   void reload(Scope scope);

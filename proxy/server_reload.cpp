@@ -62,10 +62,12 @@ void Server::reloaded(Reload& done) {
   reloading_ = false;
   const bool full = done.scope == Scope::everything;
   for (const conf::Problem& problem : done.problems.all())
-    log::write(problem.warning ? LogLevel::warn : LogLevel::error, "configuration", {{"problem", problem.line()}});
+    log::write(problem.warning ? LogLevel::warn : LogLevel::error, "configuration",
+               {{"problem", problem.line()}});
   if (!done.made) {
     counters_->reloads_failed.fetch_add(1);
-    log::error("reload failed, nothing changed", {{"config", file_}, {"scope", full ? "everything" : "files"}});
+    log::error("reload failed, nothing changed",
+               {{"config", file_}, {"scope", full ? "everything" : "files"}});
   } else if (!draining_) {
     counters_->reloads_ok.fetch_add(1);
     snapshot_ = done.made;
@@ -74,7 +76,8 @@ void Server::reloaded(Reload& done) {
     const conf::ServerConf& server = snapshot_->config.server;
     log::configure(server.log_level, server.log_format);
     if (!done.restart.empty() && full)
-      log::warn("changes that need a restart are not applied", {{"keys", fmt::format("{}", fmt::join(done.restart, "; "))}});
+      log::warn("changes that need a restart are not applied",
+                {{"keys", fmt::format("{}", fmt::join(done.restart, "; "))}});
     log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
     watch_files();
   }

@@ -26,7 +26,8 @@ void Server::drain(int signal) {
             {{"signal", signal}, {"grace", static_cast<double>(grace) / 1000.0}, {"active", live()}});
   service::stopping();
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->drain(); });
-  uv_timer_start(&grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, grace, 0);
+  uv_timer_start(
+      &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, grace, 0);
 }
 
 void Server::worker_idle() {
@@ -40,7 +41,8 @@ void Server::cut() {
   cutting_ = true;
   log::warn("grace elapsed; forcing shutdown with live connections", {{"active", live()}});
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->cut(); });
-  uv_timer_start(&grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, goodbye_ms, 0);
+  uv_timer_start(
+      &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, goodbye_ms, 0);
 }
 
 void Server::finish() {

@@ -50,7 +50,8 @@ Session::Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_
       peer_(peer),
       local_(local),
       id_(next_id()),
-      timer_(*worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
+      timer_(
+          *worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
       client_(worker, *this) {
   listener().counters->workers[worker_.index].accepted.add();
 }
@@ -70,16 +71,18 @@ void Session::start(int fd) {
   if (client_.open(fd) != 0) return close(Fault::memory, "the socket could not be opened");
   const conf::ListenerConf& conf = listener().conf;
   if (conf.proxy_protocol == conf::ProxyMode::off) return begin();
-  const bool trusted =
-      std::ranges::any_of(conf.proxy_trusted, [&](const conf::Cidr& range) { return range.contains(peer_.ip); });
+  const bool trusted = std::ranges::any_of(conf.proxy_trusted,
+                                           [&](const conf::Cidr& range) { return range.contains(peer_.ip); });
   const bool required = conf.proxy_protocol == conf::ProxyMode::required;
   if (!trusted) return required ? close(Fault::proxy_header, "peer is not in proxy_trusted") : begin();
 
   phase_ = Phase::proxy_header;
   uint64_t due = preauth_deadline();
   // A peer without a header waits for the greeting where the server speaks first; do not wait for each other.
-  if (!required && protocols::row(conf.protocol).server_speaks_first && conf.tls_mode != conf::TlsMode::implicit)
-    due = std::min(due, accepted_ + static_cast<uint64_t>(snapshot_->config.server.proxy_header_timeout.count()));
+  if (!required && protocols::row(conf.protocol).server_speaks_first &&
+      conf.tls_mode != conf::TlsMode::implicit)
+    due = std::min(due,
+                   accepted_ + static_cast<uint64_t>(snapshot_->config.server.proxy_header_timeout.count()));
   timer_.at(due);
   client_.read(true);
 }
@@ -140,6 +143,7 @@ void Session::dial() {
   caller.peer = peer_;
   caller.local = local_;
   caller.ttl = snapshot_->config.server.proxy_ttl;
+  caller.listener = listener().conf.name;
   caller.session = id();
   if (const tls::Engine* engine = client_.tls()) {
     caller.tls = true;
@@ -148,7 +152,8 @@ void Session::dial() {
     caller.server_name = engine->server_name();
   }
   DialEvents& events = *this;
-  dial_ = std::make_unique<Dial>(worker_, snapshot_, listener().passthrough, listener().conf.protocol, caller, events);
+  dial_ = std::make_unique<Dial>(worker_, snapshot_, listener().passthrough, listener().conf.protocol, caller,
+                                 events);
   client_.read(early_.size() < early_limit);  // to notice a client that breaks off
   dial_->start();
 }
@@ -172,7 +177,8 @@ void Session::bridge() {
   const auto protocol = static_cast<size_t>(listener().conf.protocol);
   listener().passthrough->counters->workers[worker_.index].protocol[protocol].opened.add();
   BridgeEvents& events = *this;
-  bridge_.emplace(worker_, client_, *backend_, static_cast<uint64_t>(snapshot_->config.server.bridge_idle.count()),
+  bridge_.emplace(worker_, client_, *backend_,
+                  static_cast<uint64_t>(snapshot_->config.server.bridge_idle.count()),
                   worker_.cells.bytes_to_backend[protocol], worker_.cells.bytes_to_client[protocol], events);
   const std::vector<uint8_t> early = std::exchange(early_, {});
   bridge_->run(early, client_over_, client_clean_);
@@ -259,8 +265,8 @@ void Session::close(Fault fault, std::string_view detail) {
   if (dial_) dial_->cancel();
 
   switch (fault) {
-    case Fault::none:         // both ends are out already
-    case Fault::timeout:      // nobody there to say goodbye to
+    case Fault::none:     // both ends are out already
+    case Fault::timeout:  // nobody there to say goodbye to
     case Fault::tls_timeout:
     case Fault::client_gone:
       client_.close();
@@ -272,8 +278,8 @@ void Session::close(Fault fault, std::string_view detail) {
   }
 }
 
-/// Ends our direction on whatever leg still works and waits a moment for its peer to end too: closing a socket
-/// with unread input resets it, and a reset may overtake our last bytes.
+/// Ends our direction on whatever leg still works and waits a moment for its peer to end too: closing a
+/// socket with unread input resets it, and a reset may overtake our last bytes.
 void Session::linger(bool clean) {
   for (Stream* stream : {&client_, backend_.get()}) {
     if (!stream || !stream->is_open()) continue;

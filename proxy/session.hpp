@@ -25,8 +25,8 @@ class Worker;
 
 class Session final : StreamEvents, DialEvents, BridgeEvents {
  public:
-  Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number, const conf::SocketAddress& peer,
-          const conf::SocketAddress& local);
+  Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number,
+          const conf::SocketAddress& peer, const conf::SocketAddress& local);
   ~Session();
 
   void start(int fd);
@@ -73,12 +73,12 @@ class Session final : StreamEvents, DialEvents, BridgeEvents {
   uint64_t accepted_;
   const uint32_t listener_;
   Phase phase_ = Phase::proxy_header;
-  bool client_over_ = false;   // the client's input ended before the bridge
-  bool client_clean_ = true;   // and it did so in order
+  bool client_over_ = false;  // the client's input ended before the bridge
+  bool client_clean_ = true;  // and it did so in order
   conf::SocketAddress peer_;
   conf::SocketAddress local_;
   conf::SocketAddress backend_address_;  // the last one tried; port 0: none
-  const std::array<char, 18> id_;  // "P", sixteen hex digits, NUL
+  const std::array<char, 18> id_;        // "P", sixteen hex digits, NUL
   Timer timer_;
   Stream client_;
   std::vector<uint8_t> early_;  // read from the client before there was a place for it

@@ -37,7 +37,8 @@ void Session::record(Fault fault, std::string_view detail) const {
     fields.emplace_back("bytes_to_client", bridge_->to_client());
   }
   fields.emplace_back("secs", static_cast<double>(worker_.now() - accepted_) / 1000.0);
-  fields.emplace_back("reason", bridged ? std::string_view(end_reason_names[static_cast<size_t>(why.end)]) : why.label);
+  fields.emplace_back("reason",
+                      bridged ? std::string_view(end_reason_names[static_cast<size_t>(why.end)]) : why.label);
   if (bridged && fault != Fault::none) fields.emplace_back("fault", why.label);
 
   // A broken conversation names its cause itself.

@@ -43,7 +43,8 @@ std::shared_ptr<const Destination> make_destination(const conf::DestinationConf&
   }
   if (previous) {
     const auto old = previous->destinations.find(conf.name);
-    if (old != previous->destinations.end() && same_backend(old->second->conf, conf)) made->health = old->second->health;
+    if (old != previous->destinations.end() && same_backend(old->second->conf, conf))
+      made->health = old->second->health;
   }
   if (!made->health) made->health = std::make_shared<Health>();
   return made;
@@ -70,7 +71,8 @@ void finish_listener(ListenerRuntime& listener, const Snapshot& snapshot, const 
   listener.counters = lasting.counters->listener(conf.name, conf.protocol);
   if (!listener.occupancy) listener.occupancy = std::make_shared<Occupancy>();
   if (conf.tls_mode != conf::TlsMode::plain && problems.ok()) {
-    auto context = tls::ServerContext::make(conf.tls, snapshot.certificates, lasting.tickets, protocols::alpn_names(conf.protocol));
+    auto context = tls::ServerContext::make(conf.tls, snapshot.certificates, lasting.tickets,
+                                            protocols::alpn_names(conf.protocol));
     if (context)
       listener.tls = std::move(*context);
     else
@@ -101,7 +103,8 @@ std::vector<ListenerRuntime> next_listeners(const conf::Config& config, const Sn
       restart.push_back(wanted->path + ": " + changed);
     next.conf.bind = running.conf.bind;
     next.conf.socket = running.conf.socket;
-    const bool same_kind = next.conf.protocol == running.conf.protocol && next.conf.tls_mode == running.conf.tls_mode;
+    const bool same_kind =
+        next.conf.protocol == running.conf.protocol && next.conf.tls_mode == running.conf.tls_mode;
     if (!same_kind) next = running;  // its other settings belong to another kind of listener
     listeners.push_back(std::move(next));
     kept.push_back(!same_kind);
@@ -112,7 +115,8 @@ std::vector<ListenerRuntime> next_listeners(const conf::Config& config, const Sn
   return listeners;
 }
 
-void note_process_changes(const conf::Config& now, const conf::Config& wanted, std::vector<std::string>& restart) {
+void note_process_changes(const conf::Config& now, const conf::Config& wanted,
+                          std::vector<std::string>& restart) {
   if (now.server.threads != wanted.server.threads) restart.emplace_back("server.threads");
   if (now.server.core_dumps != wanted.server.core_dumps) restart.emplace_back("server.core_dumps");
   if (now.metrics.has_value() != wanted.metrics.has_value() ||
@@ -126,9 +130,9 @@ void note_process_changes(const conf::Config& now, const conf::Config& wanted, s
 
 }  // namespace
 
-std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting, const Snapshot* previous,
-                                              Rotation rotation, conf::Problems& problems,
-                                              std::vector<std::string>& restart) {
+std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting,
+                                              const Snapshot* previous, Rotation rotation,
+                                              conf::Problems& problems, std::vector<std::string>& restart) {
   auto made = std::make_shared<Snapshot>();
   made->config = std::move(config);
   const conf::ServerConf& server = made->config.server;

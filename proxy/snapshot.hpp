@@ -68,11 +68,11 @@ struct Lasting {
 /// What a bad or expired certificate means: an error, or a warning while the previous one stays.
 enum class Rotation : uint8_t { strict, keep_last_good };
 
-/// Makes the first snapshot (`previous` null) or the next one. Adds what it finds wrong to `problems`; null if
-/// that is an error. With `previous`, listeners keep their identity by name: those the file no longer has go on
-/// as they were, those it adds wait for a restart, and `restart` names what could not be applied.
-std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting, const Snapshot* previous,
-                                              Rotation rotation, conf::Problems& problems,
-                                              std::vector<std::string>& restart);
+/// Makes the first snapshot (`previous` null) or the next one. Adds what it finds wrong to `problems`; null
+/// if that is an error. With `previous`, listeners keep their identity by name: those the file no longer has
+/// go on as they were, those it adds wait for a restart, and `restart` names what could not be applied.
+std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting,
+                                              const Snapshot* previous, Rotation rotation,
+                                              conf::Problems& problems, std::vector<std::string>& restart);
 
 }  // namespace postern::proxy

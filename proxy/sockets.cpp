@@ -39,8 +39,10 @@ class Setup {
   void options(const conf::SocketOptions& wanted) {
     if (wanted.reuse_addr) set(SOL_SOCKET, SO_REUSEADDR, 1, "reuse_addr");
     if (wanted.reuse_port) set(SOL_SOCKET, SO_REUSEPORT, 1, "reuse_port");
-    if (wanted.send_buffer_size) set(SOL_SOCKET, SO_SNDBUF, number(*wanted.send_buffer_size), "send_buffer_size");
-    if (wanted.recv_buffer_size) set(SOL_SOCKET, SO_RCVBUF, number(*wanted.recv_buffer_size), "recv_buffer_size");
+    if (wanted.send_buffer_size)
+      set(SOL_SOCKET, SO_SNDBUF, number(*wanted.send_buffer_size), "send_buffer_size");
+    if (wanted.recv_buffer_size)
+      set(SOL_SOCKET, SO_RCVBUF, number(*wanted.recv_buffer_size), "recv_buffer_size");
     if (wanted.nodelay) set(IPPROTO_TCP, TCP_NODELAY, 1, "nodelay");
     // An IPv6 socket also carries IPv4 clients, whose packets follow the IPv4 options.
     if (wanted.ttl) set(IPPROTO_IP, IP_TTL, number(*wanted.ttl), "ttl");
@@ -92,7 +94,8 @@ conf::Result<Fd> bind_one(const Wanted& wanted, std::vector<std::string>& warnin
 
 /// [::]:p takes IPv4 as well, unless 0.0.0.0:p is bound too (configuration.md 4.4).
 bool needs_v6_only(const conf::Config& config, const conf::SocketAddress& address) {
-  if (address.ip.is_v4() || !address.ip.is_any() || address.port == 0) return !address.ip.is_v4() && !address.ip.is_any();
+  if (address.ip.is_v4() || !address.ip.is_any() || address.port == 0)
+    return !address.ip.is_v4() && !address.ip.is_any();
   return std::ranges::any_of(config.listeners, [&](const conf::ListenerConf& listener) {
     return std::ranges::any_of(listener.bind, [&](const conf::SocketAddress& other) {
       return other.ip.is_v4() && other.ip.is_any() && other.port == address.port;
@@ -100,8 +103,9 @@ bool needs_v6_only(const conf::Config& config, const conf::SocketAddress& addres
   });
 }
 
-conf::Result<BoundAddress> bind_address(const conf::Config& config, size_t index, const conf::SocketAddress& address,
-                                        size_t workers, Inherited& inherited, std::vector<std::string>& warnings) {
+conf::Result<BoundAddress> bind_address(const conf::Config& config, size_t index,
+                                        const conf::SocketAddress& address, size_t workers,
+                                        Inherited& inherited, std::vector<std::string>& warnings) {
   const conf::ListenerConf& listener = config.listeners[index];
   BoundAddress bound;
   bound.listener = index;
@@ -163,7 +167,8 @@ Fd Inherited::claim(const conf::SocketAddress& address, const std::string& name)
 
 std::vector<std::string> Inherited::unclaimed() const {
   std::vector<std::string> texts;
-  for (const Entry& entry : entries_) texts.push_back(fmt::format("{} ({})", entry.name, entry.address.text()));
+  for (const Entry& entry : entries_)
+    texts.push_back(fmt::format("{} ({})", entry.name, entry.address.text()));
   return texts;
 }
 

@@ -37,7 +37,8 @@ int Stream::open(int fd) {
   uv_tcp_init(worker_.loop(), tcp);
   if (const int status = uv_tcp_open(tcp, fd); status != 0) {
     ::close(fd);
-    uv_close(reinterpret_cast<uv_handle_t*>(tcp), [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
+    uv_close(reinterpret_cast<uv_handle_t*>(tcp),
+             [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
     return status;
   }
   adopt(tcp);
@@ -54,7 +55,8 @@ void Stream::close() {
   uv_tcp_t* tcp = std::exchange(tcp_, nullptr);
   tcp->data = nullptr;
   reading_ = false;
-  uv_close(reinterpret_cast<uv_handle_t*>(tcp), [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
+  uv_close(reinterpret_cast<uv_handle_t*>(tcp),
+           [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
 }
 
 bool Stream::broken() const {
@@ -112,10 +114,10 @@ void Stream::received(ssize_t n, const uint8_t* data) {
   shake({data, size});
 }
 
-void Stream::start_tls(std::unique_ptr<tls::Engine> engine, std::span<const uint8_t> early, std::string_view prefix) {
+void Stream::start_tls(std::unique_ptr<tls::Engine> engine, std::span<const uint8_t> early,
+                       std::string_view prefix) {
   engine_ = std::move(engine);
-  if (!prefix.empty())
-    worker_.outbox.append(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
+  if (!prefix.empty()) worker_.outbox.append(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
   shake({early.data(), early.size()});
 }
 

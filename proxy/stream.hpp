@@ -25,7 +25,8 @@ enum class StreamEnd : uint8_t {
   tls,        // the TLS conversation broke; nothing more works
 };
 
-/// What a stream tells its owner. Any call may close the stream; destroying it must wait until the call is over.
+/// What a stream tells its owner. Any call may close the stream; destroying it must wait until the call is
+/// over.
 class StreamEvents {
  public:
   virtual void stream_secured(Stream& stream) = 0;  // the TLS handshake is complete
@@ -98,10 +99,10 @@ class Stream {
   StreamEvents* owner_;
   uv_tcp_t* tcp_ = nullptr;  // its data points here while open
   std::unique_ptr<tls::Engine> engine_;
-  size_t queued_ = 0;  // bytes libuv holds for us
-  bool wanted_ = false;     // the owner wants input
-  bool choked_ = false;     // the engine's own answers are queued: no more input until they are out
-  bool reading_ = false;    // libuv reads: wanted, not choked, not over
+  size_t queued_ = 0;     // bytes libuv holds for us
+  bool wanted_ = false;   // the owner wants input
+  bool choked_ = false;   // the engine's own answers are queued: no more input until they are out
+  bool reading_ = false;  // libuv reads: wanted, not choked, not over
   bool forgetting_ = false;
   bool input_over_ = false;
   bool secured_ = false;

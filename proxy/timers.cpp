@@ -71,7 +71,8 @@ void Timers::remove(Timer& timer) {
   place(last, slot);
   up(slot);
   down(last->slot_);
-  // The handle may now fire too early; fire() then finds nothing due and arms anew. Cheaper than a re-arm each time.
+  // The handle may now fire too early; fire() then finds nothing due and arms anew. Cheaper than a re-arm
+  // each time.
 }
 
 void Timers::arm() {
@@ -81,7 +82,8 @@ void Timers::arm() {
   armed_for_ = due;
   const uint64_t now = uv_now(loop_);
   uv_timer_start(
-      &handle_, [](uv_timer_t* handle) { static_cast<Timers*>(handle->data)->fire(); }, due > now ? due - now : 0, 0);
+      &handle_, [](uv_timer_t* handle) { static_cast<Timers*>(handle->data)->fire(); },
+      due > now ? due - now : 0, 0);
 }
 
 void Timers::fire() {

@@ -23,7 +23,8 @@ Worker::Worker(size_t number, Counters& counters, std::function<void()> idle)
   timers.emplace(&loop_);
   resolver.emplace(&loop_);
 
-  uv_async_init(&loop_, &inbox_signal_, [](uv_async_t* handle) { static_cast<Worker*>(handle->data)->run_inbox(); });
+  uv_async_init(&loop_, &inbox_signal_,
+                [](uv_async_t* handle) { static_cast<Worker*>(handle->data)->run_inbox(); });
   inbox_signal_.data = this;
   uv_prepare_init(&loop_, &undertaker_);
   undertaker_.data = this;
@@ -43,8 +44,8 @@ void Worker::start() {
     ::pthread_setname_np(::pthread_self(), name.c_str());
     lag_due_ = uv_now(&loop_) + lag_period_ms;
     uv_timer_start(
-        &lag_probe_, [](uv_timer_t* handle) { static_cast<Worker*>(handle->data)->measure_lag(); }, lag_period_ms,
-        lag_period_ms);
+        &lag_probe_, [](uv_timer_t* handle) { static_cast<Worker*>(handle->data)->measure_lag(); },
+        lag_period_ms, lag_period_ms);
     uv_run(&loop_, UV_RUN_DEFAULT);
   });
 }
@@ -80,7 +81,9 @@ void Worker::measure_lag() {
 
 // --- sessions ---------------------------------------------------------------------------------------
 
-void Worker::listen(int fd, size_t listener) { acceptors_.push_back(std::make_unique<Acceptor>(*this, fd, listener)); }
+void Worker::listen(int fd, size_t listener) {
+  acceptors_.push_back(std::make_unique<Acceptor>(*this, fd, listener));
+}
 
 void Worker::adopt(std::shared_ptr<const Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
 
@@ -136,8 +139,9 @@ void Worker::stop() {
   resolver.reset();
   snapshot_.reset();
   timers->close();
-  for (uv_handle_t* handle : {reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&undertaker_),
-                              reinterpret_cast<uv_handle_t*>(&lag_probe_)})
+  for (uv_handle_t* handle :
+       {reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&undertaker_),
+        reinterpret_cast<uv_handle_t*>(&lag_probe_)})
     uv_close(handle, nullptr);
   if (lookups_abandoned_) uv_stop(&loop_);  // it would wait for the name server otherwise
 }

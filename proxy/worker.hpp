@@ -40,11 +40,11 @@ class Worker {
   void post(std::function<void()> task);
 
   // --- this worker's thread, by way of post() ---------------------------------------------------------
-  void listen(int fd, size_t listener);       // begin accepting for the snapshot's listener of that index
+  void listen(int fd, size_t listener);  // begin accepting for the snapshot's listener of that index
   void adopt(std::shared_ptr<const Snapshot> snapshot);
-  void drain();                               // stop accepting; call `idle` when the last session ends
-  void cut();                                 // close every session (Fault::shutdown)
-  void stop();                                // close everything and end the loop
+  void drain();  // stop accepting; call `idle` when the last session ends
+  void cut();    // close every session (Fault::shutdown)
+  void stop();   // close everything and end the loop
 
   void add(std::unique_ptr<Session> session);
   /// The session is done: out of the list now, destroyed before the loop next waits.

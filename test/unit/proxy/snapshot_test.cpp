@@ -94,7 +94,8 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
   const auto first = maker.make(base);
 
   SUBCASE("limits change at once; the count of connections goes on") {
-    const auto next = maker.make(with(base, "max_connections = 10", "max_connections = 20"), first.snapshot.get());
+    const auto next =
+        maker.make(with(base, "max_connections = 10", "max_connections = 20"), first.snapshot.get());
     REQUIRE(next.snapshot);
     CHECK(next.snapshot->listeners[0].conf.max_connections == 20);
     CHECK(next.snapshot->listeners[0].occupancy == first.snapshot->listeners[0].occupancy);
@@ -102,10 +103,13 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     CHECK(next.restart.empty());
   }
   SUBCASE("the health of a destination stays with its host and legs") {
-    const auto same = maker.make(with(base, "forwarding = \"none\"", "forwarding = \"proxy\""), first.snapshot.get());
-    CHECK(same.snapshot->destinations.at("relay")->health == first.snapshot->destinations.at("relay")->health);
+    const auto same =
+        maker.make(with(base, "forwarding = \"none\"", "forwarding = \"proxy\""), first.snapshot.get());
+    CHECK(same.snapshot->destinations.at("relay")->health ==
+          first.snapshot->destinations.at("relay")->health);
     const auto moved = maker.make(with(base, "port = 25", "port = 26"), first.snapshot.get());
-    CHECK(moved.snapshot->destinations.at("relay")->health != first.snapshot->destinations.at("relay")->health);
+    CHECK(moved.snapshot->destinations.at("relay")->health !=
+          first.snapshot->destinations.at("relay")->health);
     CHECK(moved.snapshot->listeners[0].passthrough->conf.leg(conf::Protocol::smtp)->port == 26);
   }
   SUBCASE("an address needs a restart and is named; the rest of the listener is applied") {
@@ -136,8 +140,9 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     CHECK(next.restart[1] == "listener.other (added)");
   }
   SUBCASE("a listener that changes its kind goes on as it was") {
-    const auto next = maker.make(with(base, "tls = \"plain\"\nmax_connections", "tls = \"implicit\"\nmax_connections"),
-                                 first.snapshot.get());
+    const auto next =
+        maker.make(with(base, "tls = \"plain\"\nmax_connections", "tls = \"implicit\"\nmax_connections"),
+                   first.snapshot.get());
     REQUIRE(next.restart.size() == 1);
     CHECK(next.restart[0] == "listener.mx: tls");
     CHECK(next.snapshot->listeners[0].tls == nullptr);
@@ -148,5 +153,6 @@ TEST_CASE("bad ticket keys and bad client certificates are problems with a place
   Maker maker;
   const auto tickets = maker.make(base + "[tls.tickets]\nfile = \"/nonexistent/keys\"\n");
   CHECK_FALSE(tickets.snapshot);
-  CHECK(std::ranges::any_of(tickets.problems.all(), [](const auto& p) { return p.key == "tls.tickets.file"; }));
+  CHECK(
+      std::ranges::any_of(tickets.problems.all(), [](const auto& p) { return p.key == "tls.tickets.file"; }));
 }
