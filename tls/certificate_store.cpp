@@ -116,7 +116,8 @@ std::shared_ptr<const CertificateStore> CertificateStore::load(
     }
     if (chosen->catch_all) {
       auto& slot = place(index.catch_all, chosen->key_type);
-      if (!slot) slot = chosen;
+      if (!slot)
+        slot = chosen;
       else
         problems.warn(entry.path, "certificate " + conf::quoted(slot->id) + " is the catch-all already");
     }
@@ -140,10 +141,12 @@ CertificateStore::Match CertificateStore::by_name(std::string_view server_name) 
   return found == index_->names.end() ? Match{} : found->second;
 }
 
-CertificateStore::Match CertificateStore::with_twin(const std::shared_ptr<const Certificate>& certificate) const {
+CertificateStore::Match CertificateStore::with_twin(
+    const std::shared_ptr<const Certificate>& certificate) const {
   Match match;
   for (const std::string& name : certificate->names)
-    if (const auto found = index_->names.find(name); found != index_->names.end() && !(match.ecdsa && match.rsa))
+    if (const auto found = index_->names.find(name);
+        found != index_->names.end() && !(match.ecdsa && match.rsa))
       match = found->second;
   place(match, certificate->key_type) = certificate;
   return match;

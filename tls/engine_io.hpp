@@ -23,6 +23,7 @@ struct Channel {
   std::string host;                              // client: whom we called; server: whom the client asked for
   const char* refusal = nullptr;                 // why the peer's certificate was refused
   bool leaf_passed = false;
+  uint8_t ticket_generation = 0;  // server: resumptions in a row that led here
 };
 
 /// Memory I/O and grouping of flights, for every context of either role.

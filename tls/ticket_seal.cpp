@@ -7,13 +7,19 @@
 #include <algorithm>
 #include <ctime>
 
+#include "tls/engine_io.hpp"
+
 namespace postern::tls {
 namespace {
 
 constexpr size_t name_size = 16, nonce_size = 12, iv_size = 16, tag_size = 16, mac_size = 32;
 static_assert(name_size == WOLFSSL_TICKET_NAME_SZ && iv_size == WOLFSSL_TICKET_IV_SZ &&
               mac_size <= WOLFSSL_TICKET_MAC_SZ);
-constexpr int64_t clock_skew = 600;  // between replicas
+constexpr int64_t clock_skew = 600;         // between replicas
+constexpr size_t generation_at = tag_size;  // in the field for the MAC
+// wolfSSL counts the tickets of a session and of everything resumed from it in one byte, and at 256 fails the
+// handshake instead of starting over. So does a client that always resumes, for good. We start over in time.
+constexpr uint8_t last_generation = 200;
 
 uint32_t seconds_now() { return static_cast<uint32_t>(std::time(nullptr)); }
 
@@ -34,11 +40,12 @@ bool fresh(uint32_t issued, std::chrono::seconds lifetime) {
 
 bool crypt(bool seal, const TicketKey& key, const uint8_t* name, const uint8_t* iv, const TicketScope& scope,
            uint8_t* text, word32 size, uint8_t* tag) {
-  std::array<uint8_t, name_size + iv_size + 32 + 4> context{};
+  std::array<uint8_t, name_size + iv_size + 32 + 4 + 1> context{};
   auto* at = std::copy_n(name, name_size, context.data());
   at = std::copy_n(iv, iv_size, at);
   at = std::copy(scope.identity.begin(), scope.identity.end(), at);
   put(at, size);
+  context.back() = tag[generation_at];
   Aes aes;
   if (wc_AesInit(&aes, nullptr, INVALID_DEVID) != 0) return false;
   int result = wc_AesGcmSetKey(&aes, key.key.data(), static_cast<word32>(key.key.size()));
@@ -57,7 +64,8 @@ bool crypt(bool seal, const TicketKey& key, const uint8_t* name, const uint8_t* 
 int ticket_callback(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsigned char* mac, int seal,
                     unsigned char* ticket, int size, int* out_size, void* user) {
   const auto& scope = *static_cast<const TicketScope*>(user);
-  if (size < 0) return WOLFSSL_TICKET_RET_REJECT;
+  auto* channel = static_cast<Channel*>(wolfSSL_GetIOReadCtx(ssl));
+  if (size < 0 || !channel) return WOLFSSL_TICKET_RET_REJECT;
   *out_size = size;
   TicketKey key;
   bool newest = true, good = false;
@@ -66,14 +74,18 @@ int ticket_callback(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsign
       std::copy(key.name.begin(), key.name.end(), name);
       put(iv + nonce_size, seconds_now());
       std::fill_n(mac, WOLFSSL_TICKET_MAC_SZ, uint8_t{0});
+      mac[generation_at] = channel->ticket_generation;
       good = crypt(true, key, name, iv, scope, ticket, static_cast<word32>(size), mac);
     }
-  } else if (fresh(get(iv + nonce_size), scope.lifetime) &&
+  } else if (mac[generation_at] < last_generation && fresh(get(iv + nonce_size), scope.lifetime) &&
              scope.keys->named(std::span<const uint8_t, 16>(name, name_size), key, newest)) {
     good = crypt(false, key, name, iv, scope, ticket, static_cast<word32>(size), mac);
   }
   conf::wipe(key.key.data(), key.key.size());
   if (!good) return WOLFSSL_TICKET_RET_REJECT;
+  if (!seal)
+    channel->ticket_generation =
+        std::max(channel->ticket_generation, static_cast<uint8_t>(mac[generation_at] + 1));
   // TLS 1.3 issues a new ticket with every handshake, and would take CREATE for a reason to start over.
   const bool renew = !seal && !newest && wolfSSL_version(ssl) < TLS1_3_VERSION;
   return renew ? WOLFSSL_TICKET_RET_CREATE : WOLFSSL_TICKET_RET_OK;

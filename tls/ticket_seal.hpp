@@ -22,7 +22,8 @@ struct TicketScope {
 
 /// wolfSSL's ticket call-back; `scope` is a `const TicketScope*`. Runs on every loop at once.
 /// Layout: key name, then as "IV" 12 random bytes and 4 of issue time, AES-256-GCM over the session, and as
-/// "MAC" the 16 bytes of tag and zeros. Name, IV, identity and length are authenticated.
+/// "MAC" the 16 bytes of tag, one that counts resumptions in a row, and zeros. Name, IV, identity, length and
+/// count are authenticated.
 int ticket_callback(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsigned char* mac, int seal,
                     unsigned char* ticket, int size, int* out_size, void* scope);
 

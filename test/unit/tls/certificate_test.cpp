@@ -18,7 +18,8 @@ namespace {
 conf::CertificateConf of(const std::string& cert, const std::string& key) {
   conf::CertificateConf conf = entry("alpha");
   conf.cert = cert.starts_with("-") || cert.starts_with("/") || cert.starts_with("file:") ? cert : pki(cert);
-  conf.key = conf::Secret(key.starts_with("-") || key.starts_with("/") || key.starts_with("file:") ? key : pki(key));
+  conf.key =
+      conf::Secret(key.starts_with("-") || key.starts_with("/") || key.starts_with("file:") ? key : pki(key));
   return conf;
 }
 
@@ -79,7 +80,8 @@ TEST_CASE("facts of a certificate are those openssl prints") {
   const auto alpha = load_certificate(entry("alpha"));
   REQUIRE(alpha);
   const Certificate& certificate = **alpha;
-  CHECK(certificate.names == std::vector<std::string>{"alpha.test"});  // never the common name beside a DNS name
+  CHECK(certificate.names ==
+        std::vector<std::string>{"alpha.test"});  // never the common name beside a DNS name
   CHECK(certificate.signature_scheme == 0x0403);
   CHECK(certificate.curve == 23);
   const auto blocks = pem_blocks(certificate.chain_pem);
@@ -101,7 +103,8 @@ TEST_CASE("facts of a certificate are those openssl prints") {
   CHECK((*future)->not_before == 4733510400);  // 2120-01-01T00:00:00Z, a GeneralizedTime
   CHECK((*load_certificate(entry("wild")))->signature_scheme == 0x0503);
   CHECK((*load_certificate(entry("p521")))->signature_scheme == 0x0603);
-  CHECK((*load_certificate(entry("rsa3072")))->names == std::vector<std::string>{"rsa3072.test"});  // common name
+  CHECK((*load_certificate(entry("rsa3072")))->names ==
+        std::vector<std::string>{"rsa3072.test"});  // common name
 }
 
 TEST_CASE("bad pairs are refused in words that help") {
@@ -111,8 +114,10 @@ TEST_CASE("bad pairs are refused in words that help") {
   std::string text = slurp(pki("alpha.crt"));
   text[text.find('\n') + 10] = '!';
   const std::string dirty = folder.write("dirty", text);
-  const std::string no_certificate = folder.write("other", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-  const std::string bad_key = folder.write("badkey", "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n");
+  const std::string no_certificate =
+      folder.write("other", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+  const std::string bad_key =
+      folder.write("badkey", "-----BEGIN PRIVATE KEY-----\nMAMCAQA=\n-----END PRIVATE KEY-----\n");
   std::string eleven;
   for (int i = 0; i < 11; ++i) eleven += std::string(pem_blocks(slurp(pki("alpha.crt")))[0].text) + "\n";
   struct Row {
@@ -179,14 +184,24 @@ std::string ids(const CertificateStore::Match& match) {
 }
 
 TEST_CASE("names find certificates: exact, then the parent, both key types side by side") {
-  const auto store = store_of({entry("alpha"), entry("wild"), entry("default", true), entry("both"), entry("both-rsa")});
+  const auto store =
+      store_of({entry("alpha"), entry("wild"), entry("default", true), entry("both"), entry("both-rsa")});
   struct Row {
     std::string_view name, found;
   };
   const Row rows[] = {
-      {"alpha.test", "alpha/-"},   {"host.alpha.test", "alpha/-"}, {"x.wild.test", "wild/-"}, {"wild.test", "wild/-"},
-      {"a.b.alpha.test", "-/-"},   {"unknown.example", "-/-"},     {"", "-/-"},               {"test", "-/-"},
-      {"both.test", "both/both-rsa"}, {"x.both.test", "both/both-rsa"}, {".alpha.test", "alpha/-"}, {"alpha", "-/-"},
+      {"alpha.test", "alpha/-"},
+      {"host.alpha.test", "alpha/-"},
+      {"x.wild.test", "wild/-"},
+      {"wild.test", "wild/-"},
+      {"a.b.alpha.test", "-/-"},
+      {"unknown.example", "-/-"},
+      {"", "-/-"},
+      {"test", "-/-"},
+      {"both.test", "both/both-rsa"},
+      {"x.both.test", "both/both-rsa"},
+      {".alpha.test", "alpha/-"},
+      {"alpha", "-/-"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.name);
@@ -210,7 +225,8 @@ TEST_CASE("the fallback: catch-all, else the only entry, else self-signed") {
 }
 
 TEST_CASE("subjects replace the certificate's own names, in any case and with stars") {
-  const auto store = store_of({entry("alpha", false, {"RENAMED.test", "*.Star.test", "dot.test."}), entry("default", true)});
+  const auto store =
+      store_of({entry("alpha", false, {"RENAMED.test", "*.Star.test", "dot.test."}), entry("default", true)});
   CHECK(ids(store->by_name("renamed.test")) == "alpha/-");
   CHECK(ids(store->by_name("star.test")) == "alpha/-");
   CHECK(ids(store->by_name("x.star.test")) == "alpha/-");
@@ -220,7 +236,8 @@ TEST_CASE("subjects replace the certificate's own names, in any case and with st
 
 TEST_CASE("of two certificates with one name and one key type the first counts, with a warning") {
   conf::Problems problems("test");
-  const auto store = CertificateStore::load({entry("default", false, {"alpha.test"}), entry("alpha")}, nullptr, problems);
+  const auto store =
+      CertificateStore::load({entry("default", false, {"alpha.test"}), entry("alpha")}, nullptr, problems);
   CHECK(problems.ok());
   REQUIRE(problems.all().size() == 1);
   CHECK(problems.all()[0].warning);
@@ -231,7 +248,8 @@ TEST_CASE("of two certificates with one name and one key type the first counts, 
 TEST_CASE("at start a bad pair is a problem, an expired or early one a warning") {
   conf::Problems problems("test");
   const auto store = CertificateStore::load(
-      {of("absent.crt", "alpha.key"), entry("expired"), entry("future"), of("alpha.crt", "default.key")}, nullptr, problems);
+      {of("absent.crt", "alpha.key"), entry("expired"), entry("future"), of("alpha.crt", "default.key")},
+      nullptr, problems);
   CHECK_FALSE(problems.ok());
   REQUIRE(problems.all().size() >= 4);
   CHECK(problems.all()[0].key == "tls.certificate.alpha.cert");
@@ -260,7 +278,8 @@ TEST_CASE("on reload a bad or expired pair is a warning and the last good one st
     CHECK(problems.all()[0].text.find("previous") != std::string::npos);
     REQUIRE(after->by_id("alpha"));
     CHECK(after->by_id("alpha")->sha256 == before->by_id("alpha")->sha256);
-    CHECK(after->files() == std::vector<std::string>{std::min(pki(cert), pki(key)), std::max(pki(cert), pki(key))});
+    CHECK(after->files() ==
+          std::vector<std::string>{std::min(pki(cert), pki(key)), std::max(pki(cert), pki(key))});
     CHECK(after->usable());
   }
   conf::Problems fine("test");
@@ -300,7 +319,8 @@ TEST_CASE("PEM blocks: labels, headers, noise, and text that never ends") {
       {"", {}},
       {"-----BEGIN", {}},
       {"-----BEGIN A-----\n-----END A-----", {"A"}},
-      {"x-----BEGIN A-----QQ==-----END A-----y\n-----BEGIN B C-----\nQUJD\n-----END B C-----\n", {"A", "B C"}},
+      {"x-----BEGIN A-----QQ==-----END A-----y\n-----BEGIN B C-----\nQUJD\n-----END B C-----\n",
+       {"A", "B C"}},
       {"-----BEGIN A-----\nQUJD\n-----END B-----\n-----BEGIN B-----\n-----END B-----\n", {}},
       {"-----BEGIN A-----\nQUJD\n", {}},
       {"-----BEGIN A\nQUJD\n", {}},
@@ -317,9 +337,9 @@ TEST_CASE("PEM blocks: labels, headers, noise, and text that never ends") {
     std::optional<std::string_view> bytes;
   };
   const Base64Row bodies[] = {
-      {"QUJD", "ABC"}, {"QUI=", "AB"}, {"Q Q\r\n=\t=", "A"}, {"QUJDQQ==", "ABCA"}, {"", {}},      {"Q", {}},
-      {"QQ", {}},      {"QQ=", {}},    {"QQ===", {}},         {"Q===", {}},         {"=QQ=", {}}, {"QQ==QUJD", {}},
-      {"QU*D", {}},    {"====", {}},
+      {"QUJD", "ABC"}, {"QUI=", "AB"},   {"Q Q\r\n=\t=", "A"}, {"QUJDQQ==", "ABCA"}, {"", {}},
+      {"Q", {}},       {"QQ", {}},       {"QQ=", {}},          {"QQ===", {}},        {"Q===", {}},
+      {"=QQ=", {}},    {"QQ==QUJD", {}}, {"QU*D", {}},         {"====", {}},
   };
   for (const Base64Row& row : bodies) {
     CAPTURE(row.body);

@@ -23,9 +23,10 @@ struct Row {
 };
 
 TEST_CASE("scenario 223: exact name, parent, then the catch-all") {
-  const auto context = server_context(default_policy(), store_of({entry("alpha"), entry("wild"), entry("default", true)}));
-  const Row rows[] = {{"alpha.test", "alpha"},         {"host.alpha.test", "alpha"},   {"x.wild.test", "wild"},
-                      {"wild.test", "wild"},           {"a.b.alpha.test", "default"},  {"unknown.example", "default"},
+  const auto context =
+      server_context(default_policy(), store_of({entry("alpha"), entry("wild"), entry("default", true)}));
+  const Row rows[] = {{"alpha.test", "alpha"}, {"host.alpha.test", "alpha"},  {"x.wild.test", "wild"},
+                      {"wild.test", "wild"},   {"a.b.alpha.test", "default"}, {"unknown.example", "default"},
                       {"", "default"}};
   for (const Row& row : rows) CHECK(presented(context, row.name) == row.shown);
   const auto server = Engine::server(context);
@@ -39,7 +40,8 @@ TEST_CASE("scenario 223: exact name, parent, then the catch-all") {
 
 TEST_CASE("scenario 224: the only entry serves every name") {
   const auto context = server_context(default_policy(), store_of({entry("two")}));
-  for (const char* name : {"alpha2.test", "beta.test", "unknown.example", ""}) CHECK(presented(context, name) == "two");
+  for (const char* name : {"alpha2.test", "beta.test", "unknown.example", ""})
+    CHECK(presented(context, name) == "two");
 }
 
 TEST_CASE("scenario 225: nothing matches, so the self-signed certificate is shown") {
@@ -51,8 +53,8 @@ TEST_CASE("scenario 225: nothing matches, so the self-signed certificate is show
 }
 
 TEST_CASE("scenario 226: subjects override the names in the certificate") {
-  const auto context =
-      server_context(default_policy(), store_of({entry("alpha", false, {"renamed.test"}), entry("default", true)}));
+  const auto context = server_context(
+      default_policy(), store_of({entry("alpha", false, {"renamed.test"}), entry("default", true)}));
   CHECK(presented(context, "renamed.test") == "alpha");
   CHECK(presented(context, "alpha.test") == "default");
 }
@@ -63,10 +65,11 @@ TEST_CASE("a listener's own list comes before the registered names, its own cert
   policy.sni = {{"alpha.test", "two"}, {"list.test", "wild"}, {"deep.list.test", "alpha"}};
   policy.certificate = "two";
   const auto context = server_context(policy, store);
-  const Row rows[] = {{"alpha.test", "two"},     {"x.alpha.test", "two"},      {"list.test", "wild"},
-                      {"x.list.test", "wild"},   {"deep.list.test", "alpha"},  {"x.deep.list.test", "alpha"},
-                      {"a.b.list.test", "two"},  {"wild.test", "wild"},        {"unknown.example", "two"},
-                      {"", "two"}};
+  const Row rows[] = {{"alpha.test", "two"},       {"x.alpha.test", "two"},
+                      {"list.test", "wild"},       {"x.list.test", "wild"},
+                      {"deep.list.test", "alpha"}, {"x.deep.list.test", "alpha"},
+                      {"a.b.list.test", "two"},    {"wild.test", "wild"},
+                      {"unknown.example", "two"},  {"", "two"}};
   for (const Row& row : rows) CHECK(presented(context, row.name) == row.shown);
 }
 
@@ -89,7 +92,9 @@ TEST_CASE("with both key types for a name, ECDSA is shown to those who can verif
   const KeyRow rows[] = {
       {"a modern client", {}, "both"},
       {"TLS 1.2", {.tls13 = false}, "both"},
-      {"TLS 1.2 with RSA suites alone", {.suites = "ECDHE-RSA-AES128-GCM-SHA256", .tls13 = false}, "both-rsa"},
+      {"TLS 1.2 with RSA suites alone",
+       {.suites = "ECDHE-RSA-AES128-GCM-SHA256", .tls13 = false},
+       "both-rsa"},
       {"TLS 1.2 without the key's curve", {.groups = {29}, .tls13 = false}, "both-rsa"},
   };
   for (const bool by_name : {true, false}) {
@@ -102,8 +107,10 @@ TEST_CASE("with both key types for a name, ECDSA is shown to those who can verif
 }
 
 TEST_CASE("the signatures a client can verify choose between two key types") {
-  const auto context = server_context(default_policy(), store_of({entry("both"), entry("both-rsa"), entry("wild")}));
-  const std::vector<uint8_t> tls13_suites = {0x13, 1}, ecdsa_suites = {0xc0, 0x2b, 0xc0, 0x2f}, rsa_suites = {0xc0, 0x2f};
+  const auto context =
+      server_context(default_policy(), store_of({entry("both"), entry("both-rsa"), entry("wild")}));
+  const std::vector<uint8_t> tls13_suites = {0x13, 1}, ecdsa_suites = {0xc0, 0x2b, 0xc0, 0x2f},
+                             rsa_suites = {0xc0, 0x2f};
   struct SignatureRow {
     const char* what;
     bool tls13;

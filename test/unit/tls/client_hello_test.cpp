@@ -32,7 +32,9 @@ Bytes extension(size_t type, const Bytes& body) {
   put(out, type, 2);
   return out + vector(body, 2);
 }
-Bytes server_name(std::string_view name) { return extension(0, vector(Bytes{0} + vector(bytes(name), 2), 2)); }
+Bytes server_name(std::string_view name) {
+  return extension(0, vector(Bytes{0} + vector(bytes(name), 2), 2));
+}
 
 struct Parts {
   unsigned legacy_version = 0x0303;
@@ -45,7 +47,8 @@ struct Parts {
 Bytes message(const Parts& parts) {
   Bytes body;
   put(body, parts.legacy_version, 2);
-  body = body + Bytes(32, 0xaa) + vector(parts.session, 1) + vector(parts.suites, 2) + vector(parts.compression, 1);
+  body = body + Bytes(32, 0xaa) + vector(parts.session, 1) + vector(parts.suites, 2) +
+         vector(parts.compression, 1);
   if (parts.with_extensions) body = body + vector(parts.extensions, 2);
   return Bytes{1} + vector(body, 3);
 }
@@ -73,7 +76,8 @@ std::pair<Status, size_t> feed(HelloReader& reader, const Bytes& data, size_t pi
   return {status, at};
 }
 
-const Bytes full_extensions = server_name("Mail.Example.ORG.") + extension(10, vector({0x11, 0xec, 0, 29}, 2)) +
+const Bytes full_extensions = server_name("Mail.Example.ORG.") +
+                              extension(10, vector({0x11, 0xec, 0, 29}, 2)) +
                               extension(13, vector({4, 3, 8, 4}, 2)) +
                               extension(16, vector(vector(bytes("h2"), 1) + vector(bytes("imap"), 1), 2)) +
                               extension(0x1a1a, {}) + extension(43, vector({0x7a, 0x7a, 3, 4, 3, 3}, 1));
@@ -165,17 +169,35 @@ TEST_CASE("odd server names count as none and do not end the handshake") {
   struct Row {
     std::string_view name, read;
   };
-  const std::string long_name = std::string(63, 'a') + "." + std::string(63, 'b') + "." + std::string(63, 'c') + "." +
-                                std::string(61, 'd');
+  const std::string long_name = std::string(63, 'a') + "." + std::string(63, 'b') + "." +
+                                std::string(63, 'c') + "." + std::string(61, 'd');
   const std::string longer = long_name + "d";
   using namespace std::string_view_literals;
   const Row rows[] = {
-      {"alpha.test", "alpha.test"}, {"ALPHA.test", "alpha.test"}, {"alpha.test.", "alpha.test"}, {"a", "a"},
-      {"_x-1.test", "_x-1.test"},   {"127.0.0.1", "127.0.0.1"},   {long_name, long_name},        {longer, ""},
-      {"", ""},                     {".", ""},                    {"..", ""},                    {"alpha.test..", ""},
-      {".alpha.test", ""},          {"al..pha", ""},              {"alpha.test\0.evil"sv, ""},   {"\0"sv, ""},
-      {"alpha test", ""},           {"alpha\r\n", ""},            {"\xc3\xa4.test", ""},         {"*.alpha.test", ""},
-      {"::1", ""},                  {"a/b", ""},                  {"a@b", ""},                   {"a:993", ""},
+      {"alpha.test", "alpha.test"},
+      {"ALPHA.test", "alpha.test"},
+      {"alpha.test.", "alpha.test"},
+      {"a", "a"},
+      {"_x-1.test", "_x-1.test"},
+      {"127.0.0.1", "127.0.0.1"},
+      {long_name, long_name},
+      {longer, ""},
+      {"", ""},
+      {".", ""},
+      {"..", ""},
+      {"alpha.test..", ""},
+      {".alpha.test", ""},
+      {"al..pha", ""},
+      {"alpha.test\0.evil"sv, ""},
+      {"\0"sv, ""},
+      {"alpha test", ""},
+      {"alpha\r\n", ""},
+      {"\xc3\xa4.test", ""},
+      {"*.alpha.test", ""},
+      {"::1", ""},
+      {"a/b", ""},
+      {"a@b", ""},
+      {"a:993", ""},
   };
   for (const Row& row : rows) {
     CAPTURE(row.name);
@@ -183,14 +205,16 @@ TEST_CASE("odd server names count as none and do not end the handshake") {
     REQUIRE(feed(reader, records(message({.extensions = server_name(row.name)}))).first == Status::complete);
     CHECK(reader.hello().server_name == row.read);
   }
-  const Bytes odd_bodies[] = {{}, {0}, {0, 0}, {0, 5, 0}, {0, 3, 0, 0, 9}, {0, 4, 0, 0, 1, 'a', 0}, {0, 2, 7, 0}};
+  const Bytes odd_bodies[] = {{},          {0}, {0, 0}, {0, 5, 0}, {0, 3, 0, 0, 9}, {0, 4, 0, 0, 1, 'a', 0},
+                              {0, 2, 7, 0}};
   for (const Bytes& body : odd_bodies) {
     HelloReader reader;
     REQUIRE(feed(reader, records(message({.extensions = extension(0, body)}))).first == Status::complete);
     CHECK(reader.hello().server_name.empty());
   }
   HelloReader reader;  // another type of name first
-  const Bytes two = extension(0, vector(Bytes{9} + vector(bytes("x"), 2) + Bytes{0} + vector(bytes("a.test"), 2), 2));
+  const Bytes two =
+      extension(0, vector(Bytes{9} + vector(bytes("x"), 2) + Bytes{0} + vector(bytes("a.test"), 2), 2));
   REQUIRE(feed(reader, records(message({.extensions = two}))).first == Status::complete);
   CHECK(reader.hello().server_name == "a.test");
 }
@@ -221,18 +245,22 @@ TEST_CASE("what is no ClientHello fails at once, with its own kind of failure") 
       {"no suites", records(message({.suites = {}})), Failure::protocol, SIZE_MAX},
       {"half a suite", records(message({.suites = {1, 2, 3}})), Failure::protocol, SIZE_MAX},
       {"compression demanded", records(message({.compression = {1}})), Failure::protocol, SIZE_MAX},
-      {"an extension past the end", records(message({.extensions = {0, 0, 0, 1}})), Failure::protocol, SIZE_MAX},
+      {"an extension past the end", records(message({.extensions = {0, 0, 0, 1}})), Failure::protocol,
+       SIZE_MAX},
       {"half an extension", records(message({.extensions = {0, 0, 0}})), Failure::protocol, SIZE_MAX},
       {"the same extension twice", records(message({.extensions = server_name("a") + server_name("b")})),
        Failure::protocol, SIZE_MAX},
-      {"an empty list of protocols", records(message({.extensions = extension(16, {0, 0})})), Failure::protocol,
+      {"an empty list of protocols", records(message({.extensions = extension(16, {0, 0})})),
+       Failure::protocol, SIZE_MAX},
+      {"an empty protocol", records(message({.extensions = extension(16, {0, 1, 0})})), Failure::protocol,
        SIZE_MAX},
-      {"an empty protocol", records(message({.extensions = extension(16, {0, 1, 0})})), Failure::protocol, SIZE_MAX},
       {"a protocol past its list", records(message({.extensions = extension(16, {0, 2, 5, 'a'})})),
        Failure::protocol, SIZE_MAX},
-      {"odd groups", records(message({.extensions = extension(10, {0, 3, 0, 29, 0})})), Failure::protocol, SIZE_MAX},
+      {"odd groups", records(message({.extensions = extension(10, {0, 3, 0, 29, 0})})), Failure::protocol,
+       SIZE_MAX},
       {"no groups", records(message({.extensions = extension(10, {0, 0})})), Failure::protocol, SIZE_MAX},
-      {"odd versions", records(message({.extensions = extension(43, {3, 3, 4, 3})})), Failure::protocol, SIZE_MAX},
+      {"odd versions", records(message({.extensions = extension(43, {3, 3, 4, 3})})), Failure::protocol,
+       SIZE_MAX},
   };
   for (const Row& row : rows) {
     for (const size_t piece : {SIZE_MAX, size_t{1}}) {
@@ -249,7 +277,8 @@ TEST_CASE("what is no ClientHello fails at once, with its own kind of failure") 
   }
 }
 
-TEST_CASE("the largest ClientHello that fits one record is read, in single bytes and single-byte records too") {
+TEST_CASE(
+    "the largest ClientHello that fits one record is read, in single bytes and single-byte records too") {
   Parts parts;
   const size_t rest = HelloReader::max_message - message(parts).size();
   parts.extensions = extension(21, Bytes(rest - 4, 0));
@@ -260,7 +289,8 @@ TEST_CASE("the largest ClientHello that fits one record is read, in single bytes
     const Bytes data = records(plain, record);
     const auto start = std::chrono::steady_clock::now();
     CHECK(feed(reader, data, 1) == std::pair(Status::complete, data.size()));
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));  // a rescan per byte takes minutes
+    CHECK(std::chrono::steady_clock::now() - start <
+          std::chrono::seconds(1));  // a rescan per byte takes minutes
   }
 }
 

@@ -78,7 +78,8 @@ TEST_CASE("handshake and data survive every split, also of single bytes, in both
 TEST_CASE("data of every size arrives whole, into small buffers and large") {
   Joined pair(client_context(), alpha());
   REQUIRE(pair.shake());
-  for (const size_t size : {size_t{1}, size_t{16383}, size_t{16384}, size_t{16385}, size_t{70000}, size_t{1000000}}) {
+  for (const size_t size :
+       {size_t{1}, size_t{16383}, size_t{16384}, size_t{16385}, size_t{70000}, size_t{1000000}}) {
     std::string text(size, '\0');
     for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>(i * 31 >> 3);
     for (const size_t room : {size_t{100}, size_t{16384}, size_t{65536}}) {
@@ -106,7 +107,7 @@ TEST_CASE("close_notify ends one direction and leaves the other open") {
     CHECK_FALSE(pair.client_writes("more"));  // it has said goodbye
     CHECK(pair.client->failure() == Failure::none);
     for (int i = 0; i < 3; ++i) {
-      REQUIRE(pair.server_writes("answer"));  // writing after the peer's end
+      REQUIRE(pair.server_writes("answer"));        // writing after the peer's end
       CHECK(pair.client_reads().text == "answer");  // reading after one's own
     }
     pair.server->close(pair.down.box);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What a server agrees to: versions, suites, groups, order, application protocols (scenarios 227 to 230, 233).
+// What a server agrees to: versions, suites, groups, order, application protocols (scenarios 227 to 230,
+// 233).
 #include "test/unit/tls/raw_client.hpp"
 #include "tls/library.hpp"
 #include "tls/server_context.hpp"
@@ -36,9 +37,11 @@ TEST_CASE("the newest version both sides allow is agreed on, and nothing when th
     std::string_view agreed;
   };
   const Row rows[] = {
-      {true, true, true, true, "TLSv1.3"},  {true, true, true, false, "TLSv1.2"}, {true, true, false, true, "TLSv1.3"},
-      {true, false, true, true, "TLSv1.2"}, {false, true, true, true, "TLSv1.3"}, {true, false, true, false, "TLSv1.2"},
-      {false, true, true, false, ""},       {true, false, false, true, ""},       {false, true, false, true, "TLSv1.3"},
+      {true, true, true, true, "TLSv1.3"},   {true, true, true, false, "TLSv1.2"},
+      {true, true, false, true, "TLSv1.3"},  {true, false, true, true, "TLSv1.2"},
+      {false, true, true, true, "TLSv1.3"},  {true, false, true, false, "TLSv1.2"},
+      {false, true, true, false, ""},        {true, false, false, true, ""},
+      {false, true, false, true, "TLSv1.3"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.ours12);
@@ -167,9 +170,11 @@ TEST_CASE("the client's order of suites decides unless it is to be ignored") {
     std::string_view agreed;
   };
   const Row rows[] = {
-      {false, true, "TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES128-GCM-SHA256", "TLS13_CHACHA20_POLY1305_SHA256"},
+      {false, true, "TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES128-GCM-SHA256",
+       "TLS13_CHACHA20_POLY1305_SHA256"},
       {true, true, "TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES128-GCM-SHA256", "TLS13_AES_128_GCM_SHA256"},
-      {false, false, "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305",
+      {false, false,
+       "ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305",
        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
       {false, false, "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256",
        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"},
@@ -212,10 +217,14 @@ TEST_CASE("application protocols: one in common, none offered, none in common, n
     std::string_view agreed;
   };
   const Row rows[] = {
-      {{"imap"}, "imap", true, "imap"},    {{"imap"}, "", true, ""},
-      {{"imap"}, "pop3", false, ""},       {{"imap"}, "pop3,h2,imap", true, "imap"},
-      {{"imap"}, "IMAP", false, ""},       {{"imap"}, "imap2", false, ""},
-      {{"h2", "http/1.1"}, "http/1.1,h2", true, "h2"}, {{}, "imap", true, ""},
+      {{"imap"}, "imap", true, "imap"},
+      {{"imap"}, "", true, ""},
+      {{"imap"}, "pop3", false, ""},
+      {{"imap"}, "pop3,h2,imap", true, "imap"},
+      {{"imap"}, "IMAP", false, ""},
+      {{"imap"}, "imap2", false, ""},
+      {{"h2", "http/1.1"}, "http/1.1,h2", true, "h2"},
+      {{}, "imap", true, ""},
   };
   static const auto store = store_of(both_kinds);
   for (const bool tls13 : {true, false})

@@ -11,8 +11,8 @@
 namespace postern::tls {
 
 struct RawOffer {
-  const char* suites = nullptr;     // wolfSSL's names
-  std::vector<int> groups = {};          // numbers, TLS 1.3 shares for the first
+  const char* suites = nullptr;  // wolfSSL's names
+  std::vector<int> groups = {};  // numbers, TLS 1.3 shares for the first
   bool tls12 = true, tls13 = true;
   std::string server_name = {};
   std::string alpn = {};  // comma-separated
@@ -37,7 +37,8 @@ class RawClient {
     if (offer.suites) REQUIRE(wolfSSL_CTX_set_cipher_list(context, offer.suites) == WOLFSSL_SUCCESS);
     auto groups = offer.groups;
     if (!groups.empty())
-      REQUIRE(wolfSSL_CTX_set_groups(context, groups.data(), static_cast<int>(groups.size())) == WOLFSSL_SUCCESS);
+      REQUIRE(wolfSSL_CTX_set_groups(context, groups.data(), static_cast<int>(groups.size())) ==
+              WOLFSSL_SUCCESS);
     ssl.reset(wolfSSL_new(context));
     wolfSSL_SetIOReadCtx(ssl.get(), this);
     wolfSSL_SetIOWriteCtx(ssl.get(), this);

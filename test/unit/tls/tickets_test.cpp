@@ -18,7 +18,9 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::system_clock;
 
 std::string hex(char name, char key) {
-  const auto pair = [](char c) { return std::string(c == 'a' ? "aa" : c == 'b' ? "bb" : c == 'c' ? "cc" : "0D"); };
+  const auto pair = [](char c) {
+    return std::string(c == 'a' ? "aa" : c == 'b' ? "bb" : c == 'c' ? "cc" : "0D");
+  };
   std::string line;
   for (int i = 0; i < 16; ++i) line += pair(name);
   for (int i = 0; i < 32; ++i) line += pair(key);
@@ -82,8 +84,8 @@ TEST_CASE("a key file: hexadecimal and base64, comments, blank lines, and everyt
   }
   const auto keys = parse_ticket_keys(hex('a', 'd'));
   REQUIRE(keys);
-  CHECK(keys->front().name == std::array<uint8_t, 16>{0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
-                                                      0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa});
+  CHECK(keys->front().name == std::array<uint8_t, 16>{0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
+                                                      0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa});
   CHECK(keys->front().key[31] == 0x0d);
 }
 
@@ -112,7 +114,8 @@ TEST_CASE("own keys: made at once, renewed by `rotate`, forgotten `lifetime` aft
     CHECK(key.key != made.back().key);
     made.push_back(key);
   }
-  // The newest made its first ticket at 6:01, so the one before it its last; what retired at 3:01 or before is gone.
+  // The newest made its first ticket at 6:01, so the one before it its last; what retired at 3:01 or before
+  // is gone.
   bool newest = true;
   for (size_t i = 0; i < made.size(); ++i) {
     CAPTURE(i);
@@ -163,7 +166,8 @@ TEST_CASE("rotation far faster than the lifetime keeps a bounded number of keys"
   CHECK(found == TicketKeys::max_keys);
 }
 
-TEST_CASE("a bad key file is an error and changes nothing; a good one takes over; a missing one keeps the keys") {
+TEST_CASE(
+    "a bad key file is an error and changes nothing; a good one takes over; a missing one keeps the keys") {
   const KeyFile file(hex('a', 'a') + "\n");
   ::chmod(file.path.c_str(), 0600);
   TicketKeys keys;
@@ -225,14 +229,16 @@ std::unique_ptr<Resumption> visit(const std::shared_ptr<const ClientContext>& cl
   CHECK(pair.server_reads().text == "hello");
   return pair.client->resumption();
 }
-bool resumes(const std::shared_ptr<const ClientContext>& client, const std::shared_ptr<const ServerContext>& server,
-             const std::string& name, const Resumption* resume) {
+bool resumes(const std::shared_ptr<const ClientContext>& client,
+             const std::shared_ptr<const ServerContext>& server, const std::string& name,
+             const Resumption* resume) {
   bool resumed = false;
   visit(client, server, name, resume, resumed);
   return resumed;
 }
 std::unique_ptr<Resumption> session(const std::shared_ptr<const ClientContext>& client,
-                                    const std::shared_ptr<const ServerContext>& server, const std::string& name) {
+                                    const std::shared_ptr<const ServerContext>& server,
+                                    const std::string& name) {
   bool resumed = true;
   auto saved = visit(client, server, name, nullptr, resumed);
   CHECK_FALSE(resumed);
@@ -254,6 +260,21 @@ TEST_CASE("a session resumes again and again, in both versions") {
       saved = std::move(next);
       REQUIRE(saved);
     }
+  }
+}
+
+TEST_CASE("a client may resume from the newest ticket for ever; now and then it shakes hands in full") {
+  const auto client = client_context();
+  for (const bool tls13 : {true, false}) {
+    const auto server = serving(tls13, ticket_keys());
+    auto saved = session(client, server, "alpha.test");
+    int full = 0;
+    for (int i = 0; i < 600; ++i) {
+      bool resumed = false;
+      saved = visit(client, server, "alpha.test", saved.get(), resumed);
+      full += !resumed;
+    }
+    CHECK(full == (tls13 ? 2 : 0));  // TLS 1.2 keeps its ticket
   }
 }
 
@@ -292,8 +313,8 @@ TEST_CASE("a ticket of one certificate does not resume under another") {
       const char *name, *shown;
       bool resumed;
     };
-    for (const Row& row : {Row{"alpha.test", "alpha", true}, Row{"x.wild.test", "wild", false}, Row{"", "default", false},
-                           Row{"alpha.test", "alpha", true}}) {
+    for (const Row& row : {Row{"alpha.test", "alpha", true}, Row{"x.wild.test", "wild", false},
+                           Row{"", "default", false}, Row{"alpha.test", "alpha", true}}) {
       CAPTURE(row.name);
       RawOffer again = offer;
       again.server_name = row.name;
@@ -322,7 +343,8 @@ TEST_CASE("a ticket does not resume under another policy or a new certificate") 
   any.tls_allow_invalid_certs = true;
   const auto trusting = client_context(any);
   const auto loose = session(trusting, serving(true, keys), "alpha.test");
-  CHECK_FALSE(resumes(trusting, server_context(default_policy(), store_of({renewed}), keys), "alpha.test", loose.get()));
+  CHECK_FALSE(resumes(trusting, server_context(default_policy(), store_of({renewed}), keys), "alpha.test",
+                      loose.get()));
   CHECK(resumes(client, serving(true, keys), "alpha.test", saved.get()));
 }
 
@@ -411,7 +433,8 @@ TEST_CASE("a ticket is refused after its lifetime") {
     CHECK(resumes(client, serving(tls13, keys), "alpha.test", saved.back().second.get()));
   }
   std::this_thread::sleep_for(2100ms);
-  for (const auto& [tls13, resume] : saved) CHECK_FALSE(resumes(client, serving(tls13, keys), "alpha.test", resume.get()));
+  for (const auto& [tls13, resume] : saved)
+    CHECK_FALSE(resumes(client, serving(tls13, keys), "alpha.test", resume.get()));
 }
 
 TEST_CASE("key updates while a ticket is on its way do no harm, and a session may be asked for at any time") {

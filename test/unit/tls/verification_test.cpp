@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What the client side demands of a backend (scenarios 234 to 237): issuer, dates, name, pin; and what it shows.
+// What the client side demands of a backend (scenarios 234 to 237): issuer, dates, name, pin; and what it
+// shows.
 #include "test/unit/tls/raw_client.hpp"
 #include "tls/client_context.hpp"
 #include "tls/pem.hpp"
@@ -28,8 +29,8 @@ struct Outcome {
   std::string error;
   Failure client, server;
 };
-Outcome call(const std::shared_ptr<const ClientContext>& client, const std::shared_ptr<const ServerContext>& server,
-             const std::string& name) {
+Outcome call(const std::shared_ptr<const ClientContext>& client,
+             const std::shared_ptr<const ServerContext>& server, const std::string& name) {
   Joined pair(client, server, name);
   const bool ok = pair.shake();
   Outcome outcome{ok, pair.client->error(), pair.client->failure(), pair.server->failure()};
@@ -112,7 +113,8 @@ TEST_CASE("roots come from a directory as well, and from the machine when nothin
 TEST_CASE("scenario 235: the pinned leaf is accepted whatever else it is, and no other") {
   for (const bool tls13 : {true, false}) {
     CHECK(call(client_context(pinning(pin_of("alpha.crt"))), showing("alpha", tls13), "other.example").ok);
-    CHECK(call(client_context(pinning(pin_of("expired.crt"))), showing("expired", tls13), "other.example").ok);
+    CHECK(
+        call(client_context(pinning(pin_of("expired.crt"))), showing("expired", tls13), "other.example").ok);
     CHECK(call(client_context(pinning(pin_of("foreign.crt"))), showing("foreign", tls13), "").ok);
     for (const char* wrong : {"default.crt", "middle.crt", "root.crt", "expired.crt"}) {
       CAPTURE(wrong);
@@ -144,7 +146,8 @@ TEST_CASE("with invalid certificates allowed nothing is checked") {
   conf::DestinationConf conf;
   conf.tls_allow_invalid_certs = true;
   const auto client = client_context(conf);
-  for (const char* shown : {"alpha", "expired", "future", "foreign"}) CHECK(call(client, showing(shown), "x.example").ok);
+  for (const char* shown : {"alpha", "expired", "future", "foreign"})
+    CHECK(call(client, showing(shown), "x.example").ok);
   CHECK(call(client, server_context(default_policy(), store_of({})), "").ok);
 }
 
@@ -152,8 +155,12 @@ TEST_CASE("scenario 236: the server name is sent, except for an IP address") {
   struct Row {
     const char *name, *sent;
   };
-  const Row rows[] = {{"mail7.example.net", "mail7.example.net"}, {"localhost", "localhost"}, {"localhost.", "localhost"},
-                      {"127.0.0.1", ""}, {"::1", ""}, {"", ""}};
+  const Row rows[] = {{"mail7.example.net", "mail7.example.net"},
+                      {"localhost", "localhost"},
+                      {"localhost.", "localhost"},
+                      {"127.0.0.1", ""},
+                      {"::1", ""},
+                      {"", ""}};
   conf::DestinationConf conf;
   conf.tls_allow_invalid_certs = true;
   const auto client = client_context(conf);
@@ -171,10 +178,12 @@ struct DemandingServer {
   ContextHandle context;
   SslHandle ssl;
   std::vector<uint8_t> in, out;
-  explicit DemandingServer(bool tls13) : context(wolfSSL_CTX_new(tls13 ? wolfTLSv1_3_server_method() : wolfTLSv1_2_server_method())) {
+  explicit DemandingServer(bool tls13)
+      : context(wolfSSL_CTX_new(tls13 ? wolfTLSv1_3_server_method() : wolfTLSv1_2_server_method())) {
     WOLFSSL_CTX* c = context.get();
     REQUIRE(wolfSSL_CTX_use_certificate_chain_file(c, pki("alpha.crt").c_str()) == WOLFSSL_SUCCESS);
-    REQUIRE(wolfSSL_CTX_use_PrivateKey_file(c, pki("alpha.key").c_str(), WOLFSSL_FILETYPE_PEM) == WOLFSSL_SUCCESS);
+    REQUIRE(wolfSSL_CTX_use_PrivateKey_file(c, pki("alpha.key").c_str(), WOLFSSL_FILETYPE_PEM) ==
+            WOLFSSL_SUCCESS);
     REQUIRE(wolfSSL_CTX_load_verify_locations(c, pki("root.crt").c_str(), nullptr) == WOLFSSL_SUCCESS);
     wolfSSL_CTX_set_verify(c, WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     wolfSSL_CTX_SetIORecv(c, [](WOLFSSL*, char* to, int wanted, void* user) {
