@@ -18,8 +18,12 @@ CLOSING = ("session closed", "connection closed")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+SHORT = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+
+
 def unescape(text):
-    return json.loads(f'"{text}"') if "\\" in text else text
+    """The logger's escapes; any other backslash is an error."""
+    return re.sub(r"\\(x[0-9a-f]{2}|.)", lambda m: chr(int(m[1][1:], 16)) if len(m[1]) > 1 else SHORT[m[1]], text)
 
 
 def parse_logfmt(line):

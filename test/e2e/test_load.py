@@ -99,9 +99,14 @@ def both_ways(t, total, legs):
 
     def run_side(name, take, context, server_side):
         async def whole():
-            _, *digests = await tls_side(take(), context, server_side, total, name)
+            writer, *digests = await tls_side(take(), context, server_side, total, name)
             ends[name] = digests
             await asyncio.get_running_loop().run_in_executor(None, meet.wait)  # neither leaves before the other has all
+            writer.close()
+            try:
+                await asyncio.wait_for(writer.wait_closed(), t.scaled(10))
+            except (ssl.SSLError, ConnectionError, TimeoutError):
+                pass
 
         asyncio.run(whole())
 
@@ -298,13 +303,15 @@ def test_scenario_268_no_byte_of_a_thousand_sessions_appears_in_another(t):
     port = t.port()
     echo = EchoLoop(port)
     daemon = t.postern(t.base(port))
+    asyncio.run(tagged_sessions(daemon.port("smtp"), 40, 1, None))  # every worker has served
+    daemon.closing(40)
     baseline = daemon.descriptors()
     asyncio.run(tagged_sessions(daemon.port("smtp"), count, 5, None))
     assert len(echo.seen) == count
-    daemon.closing(count, timeout=20)
+    daemon.closing(count + 40, timeout=20)
     assert {r["reason"] for r in daemon.closings()} == {"eof"}
     daemon.await_descriptors(baseline)
-    assert daemon.metric("postern_sessions_total", destination="relay", reason="eof") == count
+    assert daemon.metric("postern_sessions_total", destination="relay", reason="eof") == count + 40
     assert daemon.metric("postern_connections_active", listener="smtp") == 0
 
 

@@ -178,7 +178,7 @@ def test_scenario_147_the_header_comes_before_implicit_tls_also_glued_to_the_hel
 def test_scenarios_148_and_149_required_without_a_header_or_from_a_stranger_is_closed_silently(t):
     backend = t.backend()
     daemon = t.postern(section_j(t, backend))
-    for first in (b"EHLO x\r\n", b"\r\n", b"\x16\x03\x01", b"proxy TCP4 1.2.3.4 1.2.3.4 1 2\r\n"):
+    for first in (b"EHLO x\r\n", b"\r\n\r\nQ", b"\x16\x03\x01", b"proxy TCP4 1.2.3.4 1.2.3.4 1 2\r\n"):
         wire.connect(daemon.port("smtp")).send(first).expect_gone()
     backend.nothing(0.1)
     stranger = t.postern(section_j(t, backend, trusted=["10.0.0.0/8", "::/0"]))
