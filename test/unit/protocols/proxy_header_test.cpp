@@ -86,7 +86,9 @@ const std::vector<Case>& whole_headers() {
 }  // namespace
 
 TEST_CASE("a whole header is complete at its last byte, and every prefix of it asks for more") {
-  for (const auto& [header, result] : whole_headers()) {
+  for (const auto& row : whole_headers()) {
+    const auto& header = row.header;
+    const auto& result = row.result;
     CAPTURE(header);
     const ProxyParse p = parse(header);
     REQUIRE(p.verdict == ProxyVerdict::complete);
@@ -101,7 +103,9 @@ TEST_CASE("a whole header is complete at its last byte, and every prefix of it a
 }
 
 TEST_CASE("what follows a header belongs to the stream") {
-  for (const auto& [header, result] : whole_headers()) {
+  for (const auto& row : whole_headers()) {
+    const auto& header = row.header;
+    const auto& result = row.result;
     for (const std::string& behind : {std::string("a NOOP\r\n"), header, std::string("\n"), hex("160301")}) {
       const ProxyParse p = parse(header + behind);
       CAPTURE(header);
@@ -177,7 +181,9 @@ TEST_CASE("an unacceptable header is malformed with a reason, and known at the f
       {sig + hex("2101000C") + v4_block, 14},
       {sig + hex("0111000C") + v4_block, 13},
   };
-  for (const auto& [input, settled] : rows) {
+  for (const auto& row : rows) {
+    const auto& input = row.input;
+    const auto& settled = row.settled;
     CAPTURE(input);
     const ProxyParse p = parse(input);
     REQUIRE(p.verdict == ProxyVerdict::malformed);
@@ -210,7 +216,9 @@ TEST_CASE("no header is known to be absent at the first foreign byte") {
                                  {"\r\n\r\nQUIT\r\n", 5},
                                  {hex("0D0A0D0A 000D0A51 5549540B"), 12},
                                  {hex("0D0A0D0A 000D0A"), 99}};
-  for (const auto& [input, settled] : rows) {
+  for (const auto& row : rows) {
+    const auto& input = row.input;
+    const auto& settled = row.settled;
     CAPTURE(input);
     for (size_t n = 0; n <= input.size(); ++n) {
       CAPTURE(n);

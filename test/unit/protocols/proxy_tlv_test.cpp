@@ -157,7 +157,9 @@ TEST_CASE("TLVs that do not fit are malformed, at the byte that shows it") {
       {tlv(0x20, hex("01 00000000 210001")), 11},   // and one that overruns
       {tlv(0x20, hex("01 00000000 210002 41")), 11},
   };
-  for (const auto& [tlvs, settled] : rows) {
+  for (const auto& row : rows) {
+    const auto& tlvs = row.tlvs;
+    const size_t settled = row.settled;
     const std::string header = header_with(tlvs);
     CAPTURE(tlvs.size());
     CHECK(parse(header).verdict == ProxyVerdict::malformed);

@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <cctype>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <sstream>
@@ -165,6 +167,21 @@ TEST_CASE("every series stands once, under its help and type, with names Prometh
     }
   }
   CHECK(types.size() > 25);
+}
+
+TEST_CASE("promtool, where it is installed, has nothing to say about the page") {
+  if (std::system("command -v promtool >/dev/null 2>&1") != 0) {
+    MESSAGE("promtool is not installed");
+    return;
+  }
+  Counters counters(1);
+  counters.listener("l", conf::Protocol::imap);
+  counters.destination("old")->workers[0].protocol[0].opened.add();
+  const std::string page = exposition(counters, observed());
+  FILE* promtool = ::popen("promtool check metrics", "w");
+  REQUIRE(promtool != nullptr);
+  CHECK(std::fwrite(page.data(), 1, page.size(), promtool) == page.size());
+  CHECK(::pclose(promtool) == 0);
 }
 
 TEST_CASE("the process describes itself") {
