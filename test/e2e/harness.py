@@ -81,11 +81,12 @@ class T:
                 continue
         raise RuntimeError("out of ports")
 
-    def file(self, name, content):
+    def file(self, name, content, mode=0o644):
         path = f"{self.folder}/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as f:
             f.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(path, mode)
         return path
 
     def folder_for(self, name, mode=0o755):

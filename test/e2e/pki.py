@@ -63,21 +63,37 @@ class Pki:
         private = f"{stem}.key"
         with open(f"{self.shared}/{kind}{key}.key", "rb") as source, open(private, "wb") as copy:
             copy.write(source.read())
-        args = ["req", "-x509", "-new", "-key", private, "-subj", f"/CN={cn or (names[0] if names else 'nobody')}",
-                "-days", "-1" if expired else "20", "-out", f"{stem}.pem",
-                "-addext", "basicConstraints=critical,CA:FALSE"]
+        extensions = "basicConstraints=critical,CA:FALSE\n"
         if names and san:
-            args += ["-addext", "subjectAltName=" + ",".join(
-                ("IP:" if n.replace(".", "").isdigit() or ":" in n else "DNS:") + n for n in names)]
-        if issuer:
-            args += ["-CA", f"{self.shared}/{issuer}.pem", "-CAkey", f"{self.shared}/{issuer}.key"]
-        openssl(*args)
+            extensions += "subjectAltName=" + ",".join(
+                ("IP:" if n.replace(".", "").isdigit() or ":" in n else "DNS:") + n for n in names) + "\n"
+        with open(f"{stem}.ext", "w", encoding="ascii") as f:
+            f.write(extensions)
+        openssl("req", "-new", "-key", private, "-subj", f"/CN={cn or (names[0] if names else 'nobody')}", "-out", f"{stem}.csr")
+        if expired:
+            self.expired(stem, issuer)
+        else:
+            signer = ["-CA", f"{self.shared}/{issuer}.pem", "-CAkey", f"{self.shared}/{issuer}.key"] if issuer else \
+                ["-signkey", private]
+            openssl("x509", "-req", "-in", f"{stem}.csr", *signer, "-days", "20", "-extfile", f"{stem}.ext",
+                    "-set_serial", str(int.from_bytes(os.urandom(8), "big")), "-out", f"{stem}.pem")
         chain = f"{stem}-chain.pem"
         with open(chain, "wb") as out:
             for part in [f"{stem}.pem"] + ([f"{self.shared}/{issuer}.pem"] if issuer else []):
                 with open(part, "rb") as f:
                     out.write(f.read())
         return Pair(f"{stem}.pem", chain, private, names)
+
+    def expired(self, stem, issuer):
+        """openssl ca is the one way of this age to give dates."""
+        for name, content in (("index", ""), ("serial", f"{self.count:02X}{os.urandom(6).hex()}\n"), ("ca.cnf", (
+                f"[ca]\ndefault_ca=d\n[d]\ndatabase={stem}.index\nserial={stem}.serial\nnew_certs_dir={self.folder}\n"
+                "default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\n"))):
+            with open(f"{stem}.{name}", "w", encoding="ascii") as f:
+                f.write(content)
+        openssl("ca", "-batch", "-notext", "-config", f"{stem}.ca.cnf", "-cert", f"{self.shared}/{issuer}.pem",
+                "-keyfile", f"{self.shared}/{issuer}.key", "-in", f"{stem}.csr", "-out", f"{stem}.pem", "-extfile",
+                f"{stem}.ext", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
 
     # contexts for peers ------------------------------------------------------------------------------
 
