@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "conf/codecs.hpp"
 #include "conf/config.hpp"
-#include "conf/schema.hpp"
 
 namespace postern::conf {
 

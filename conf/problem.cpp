@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "conf/text.hpp"
+
 namespace postern::conf {
 
 std::string Problem::line() const {
@@ -14,7 +16,7 @@ std::string Problem::line() const {
   if (place.line > 0) out += fmt::format(":{}:{}", place.line, place.column);
   out += ": ";
   if (!key.empty()) out += key + ": ";
-  return out + text;
+  return on_one_line(out + text);  // what libraries say may span lines
 }
 
 Place Problems::where(std::string_view key) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What the templates of schema.hpp share.
-#include "conf/schema.hpp"
+#include "conf/codecs.hpp"
 
 #include <fmt/format.h>
 

@@ -18,10 +18,10 @@ bool is_bare(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
-void append_escaped(std::string& out, std::string_view text) {
+void append_escaped(std::string& out, std::string_view text, bool quotes = true) {
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
+    if (quotes && (c == '"' || c == '\\')) {
       out += '\\';
       out += c;
     } else if (c == '\n') {
@@ -76,6 +76,12 @@ std::string quoted(std::string_view text) {
     --shown;
   append_escaped(out, text.substr(0, shown));
   out += shown < text.size() ? "\"..." : "\"";
+  return out;
+}
+
+std::string on_one_line(std::string_view text) {
+  std::string out;
+  append_escaped(out, text, false);
   return out;
 }
 

@@ -16,6 +16,9 @@ std::optional<uint64_t> parse_number(std::string_view text, uint64_t limit);
 /// `text` in double quotes, controls and quotes escaped, cut when long: safe on one line of a log.
 std::string quoted(std::string_view text);
 
+/// `text` with its control characters escaped, for what other libraries say.
+std::string on_one_line(std::string_view text);
+
 std::string ascii_lower(std::string_view text);
 /// Without ASCII white space at both ends.
 std::string_view trimmed(std::string_view text);
