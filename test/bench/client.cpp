@@ -180,9 +180,11 @@ Worker::Turn Worker::advance(Session& session, std::string& why) {
 bool Worker::finish_handshake(Session& session, std::string& why) const {
   SSL* ssl = session.stream.ssl();
   const bool resumed = SSL_session_reused(ssl) == 1;
-  const bool offered = options_.resume && session.ticket != nullptr;
-  if (resumed != offered) {
-    why = offered ? "the ticket was not taken" : "resumed without being asked to";
+  const bool due = options_.resume && command_ == Command::run;  // opening is what brings the first ticket
+  if (resumed != due) {
+    why = !due             ? "resumed without being asked to"
+          : session.ticket ? "the ticket was not taken"
+                           : "there was no ticket";
     return false;
   }
   EVP_PKEY* share = nullptr;

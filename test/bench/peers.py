@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certificates import NAME
-from processes import Process, tree, wait_for_port
+from processes import Process, open_files, tree, wait_for_port
 
 WORKERS = 2
 
@@ -44,6 +44,7 @@ class Instance:
     def __init__(self, port, process=None):
         self.port, self.process = port, process
         self.pids = tree(process.pid) if process else []
+        self.files = open_files(self.pids)
 
     def unchanged(self):
         """No worker died or was replaced: then the CPU clocks before and after can be compared."""

@@ -130,6 +130,10 @@ def pss_bytes(pids):
     return total
 
 
+def open_files(pids):
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+
+
 def listening(port):
     """Looks without connecting, so that no peer sees a session that is none."""
     wanted = f":{port:04X}"
