@@ -11,15 +11,19 @@ fail() {
   exit 1
 }
 
-# Prints "TITLE ... N s" until it is told to stop. Its sleep dies with it.
+# Says every few seconds that TITLE goes on, until it is told to stop: on a terminal in one line, elsewhere
+# in few. Its sleep dies with it.
 step_pulse() {
-  local title=$1 since=$SECONDS napping=
+  local title=$1 since=$SECONDS napping='' seconds=30 form='  %s ... %d s\n'
+  [ ! -t 1 ] || seconds=2 form='\r  %s ... %d s '
   trap 'kill "$napping" 2>/dev/null; exit 0' TERM
   while :; do
-    sleep 10 &
+    sleep "$seconds" &
     napping=$!
     wait "$napping"
-    printf '  %s ... %d s\n' "$title" $((SECONDS - since))
+    kill -0 $$ 2>/dev/null || exit 0  # whoever started this was cut short
+    # shellcheck disable=SC2059 # the form is one of the two above
+    printf "$form" "$title" $((SECONDS - since))
   done
 }
 
@@ -35,6 +39,7 @@ step() {
   kill "$pulse" 2>/dev/null || true
   wait "$pulse" 2>/dev/null || true
   case $status in 0) ;; 77) verdict=skipped ;; *) verdict=FAILED ;; esac
+  [ ! -t 1 ] || printf '\r\033[K'
   printf '  %-44s %s (%d s)%s\n' "$title" "$verdict" $((SECONDS - start)) "$(step_note "$status")"
   case $status in 0) ;; 77) tail -n 1 "$step_log" ;; *) cat "$step_log" ;; esac | sed 's/^/    | /'
   return "$status"
