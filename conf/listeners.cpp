@@ -104,6 +104,14 @@ class Builder {
     draft_.config.listeners.push_back(std::move(conf));
   }
 
+  /// An address serves one purpose; with SO_REUSEPORT the kernel would not object, but share it out.
+  void claim(const SocketAddress& address, const std::string& key) {
+    if (address.port == 0) return;
+    const auto [other, fresh] = bound_.emplace(address.text(), key);
+    if (!fresh)
+      draft_.add(key, fmt::format("{} is bound by {} already", quoted(address.text()), other->second));
+  }
+
  private:
   void resolve_tls(ListenerFile& raw, bool understood) {
     ListenerConf& conf = raw.conf;
@@ -183,12 +191,7 @@ class Builder {
         draft_.add(key, std::move(address.error().text));
         continue;
       }
-      if (address->port != 0) {
-        const auto [other, fresh] = bound_.emplace(address->text(), key);
-        if (!fresh) {
-          draft_.add(key, fmt::format("{} is bound by {} already", quoted(address->text()), other->second));
-        }
-      }
+      claim(*address, key);
       raw.conf.bind.push_back(*address);
     }
   }
@@ -218,6 +221,8 @@ class Builder {
 void build_listeners(Draft& draft, const TlsTable& server_layer) {
   Builder builder(draft, server_layer);
   for (const Candidate& candidate : candidates(draft)) builder.build(candidate);
+  if (draft.file.metrics) builder.claim(draft.file.metrics->bind, "metrics.bind");
+  if (draft.file.admin) builder.claim(draft.file.admin->bind, "admin.bind");
 }
 
 }  // namespace postern::conf

@@ -208,6 +208,8 @@ inline const Rejection rejection_rows[] = {
     {"R-34", "", "",
      "[listener.second]\nprotocol = \"imap\"\nbind = \"[::ffff:127.0.0.1]:2143\"\ntls = \"plain\"\n",
      "listener.second.bind", "bound by listener.front", "::ffff"},
+    {"R-34", "", "", "[metrics]\nbind = \"127.0.0.1:2143\"\n", "metrics.bind",
+     "bound by listener.front.bind[0]", "127.0.0.1:2143"},
     // Mapping
     {"R-35", mapping, "", "", "mapping", "is missing", ""},
     {"R-35", "source = \"file\"\n", "", "", "mapping.source", "is missing", "[mapping]"},
