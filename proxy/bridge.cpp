@@ -76,6 +76,9 @@ void Bridge::stream_ended(Stream& stream, StreamEnd end) {
   if (over_) return;
   Side& from = side(stream);
   if (end == StreamEnd::tls) return over(from.tls);
+  // A peer that was told everything, the end included, may leave as rudely as it likes.
+  const bool told_all = other(from).input_over && from.stream.finished() && !from.stream.queued();
+  if (end == StreamEnd::reset && told_all) return over(Fault::none);
   if (end == StreamEnd::reset || from.output_dead) return over(from.reset);
   last_byte_ = worker_.now();
   pass_end(from, end == StreamEnd::eof);
@@ -85,7 +88,10 @@ void Bridge::pass_end(Side& from, bool clean) {
   from.input_over = true;
   from.stalled = false;
   Side& to = other(from);
-  if (!to.output_dead && !to.stream.finish(clean)) return output_failed(to);
+  if (!to.output_dead && !to.stream.finish(clean)) {
+    if (to.input_over && !to.stream.queued()) return over(Fault::none);  // nobody is left to hear of the end
+    return output_failed(to);
+  }
   maybe_over();
 }
 

@@ -288,6 +288,7 @@ void Session::linger(bool clean) {
     stream->forget_input();
   }
   timer_.in(linger_ms);
+  if (backend_ && backend_->is_open() && backend_->input_over() && !backend_->queued()) backend_->close();
   settle(client_);
 }
 

@@ -149,6 +149,12 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
   for (const conf::DestinationConf& conf : made->config.destinations)
     made->destinations.emplace(conf.name, make_destination(conf, lasting, previous, trust, problems));
 
+  // It changes what the running snapshot uses, so only when everything else is right; and before the listeners,
+  // which must know whether there are tickets.
+  if (problems.ok())
+    if (auto configured = lasting.tickets->configure(made->config.tickets); !configured)
+      problems.add("tls.tickets.file", configured.error().text);
+
   std::vector<bool> kept;  // listeners that go on exactly as they were, with their old destination
   if (previous) {
     made->listeners = next_listeners(made->config, *previous, kept, restart);
@@ -162,10 +168,6 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
   for (size_t i = 0; i < made->listeners.size(); ++i)
     if (!kept[i]) finish_listener(made->listeners[i], *made, lasting, problems);
 
-  // Last, since it changes what the running snapshot uses: only when everything else is right.
-  if (problems.ok())
-    if (auto configured = lasting.tickets->configure(made->config.tickets); !configured)
-      problems.add("tls.tickets.file", configured.error().text);
   return problems.ok() ? made : nullptr;
 }
 
