@@ -53,7 +53,9 @@ double Tally::percentile(double share) const {
 }
 
 int Worker::keep_ticket(SSL* ssl, SSL_SESSION* ticket) {
-  static_cast<Session*>(SSL_get_app_data(ssl))->ticket.reset(ticket);
+  auto& kept = static_cast<Session*>(SSL_get_app_data(ssl))->ticket;
+  if (kept) return 0;
+  kept.reset(ticket);
   return 1;  // ours now
 }
 
@@ -294,7 +296,6 @@ void Worker::fail(Session& session, const std::string& why) {
   const bool counted = session.state != State::idle;
   session.stream.close();
   session.state = State::closed;
-  session.ticket.reset();
   ++tally_.failed;
   if (tally_.first_failure.empty()) tally_.first_failure = why;
   if (counted && busy_ > 0) --busy_;
@@ -329,7 +330,11 @@ bool Worker::connect(Session& session) {
   if (SSL* ssl = session.stream.ssl()) {
     SSL_set_connect_state(ssl);
     SSL_set_app_data(ssl, &session);
-    if (options_.resume && session.ticket) SSL_set_session(ssl, session.ticket.get());
+    if (options_.resume && session.ticket) {
+      // A copy: OpenSSL spoils a TLS 1.3 session that was used once.
+      const std::unique_ptr<SSL_SESSION, FreeTicket> copy(SSL_SESSION_dup(session.ticket.get()));
+      SSL_set_session(ssl, copy.get());
+    }
   }
   if (::bind(fd, reinterpret_cast<const sockaddr*>(&source), sizeof source) != 0) return false;
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&options_.server), sizeof options_.server) != 0 &&

@@ -107,7 +107,9 @@ class Worker {
   friend void prepare_tickets(SSL_CTX* context);
 };
 
-// Newest ticket of a session is kept for its next connection.
+// The ticket of a session's first connection serves all later ones: a server may let a chain of resumptions,
+// ticket by ticket, end in a full handshake now and then (wolfSSL must after 255), and that must not count
+// here.
 void prepare_tickets(SSL_CTX* context);
 
 }  // namespace postern::bench
