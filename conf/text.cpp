@@ -68,7 +68,7 @@ std::optional<uint64_t> parse_number(std::string_view text, uint64_t limit) {
   return value;
 }
 
-std::string quoted(std::string_view text) {
+std::string Quoted::operator()(std::string_view text) const {
   std::string out = "\"";
   size_t shown = std::min(text.size(), longest_shown);
   // Do not cut through a UTF-8 sequence.
