@@ -20,7 +20,7 @@ bool is_inline(std::string_view source) {
 }
 
 /// Chain and leaf facts into `certificate`; the text is what went wrong.
-std::string take_chain(std::string_view pem, Certificate& certificate) {
+std::string take_chain(std::string_view pem, Certificate& certificate, std::vector<uint8_t>& public_key) {
   std::vector<uint8_t> leaf;
   size_t count = 0;
   for (const PemBlock& block : pem_blocks(pem)) {
@@ -59,6 +59,7 @@ std::string take_chain(std::string_view pem, Certificate& certificate) {
   certificate.not_before = facts->not_before;
   certificate.not_after = facts->not_after;
   certificate.sha256 = sha256(leaf);
+  public_key = std::move(facts->public_key);
   return {};
 }
 
@@ -74,22 +75,65 @@ std::string take_key(std::string_view pem, Certificate& certificate) {
   return "no private key in it";
 }
 
-/// Whose fault it is that the library does not take the pair: 0 nobody's, 1 the chain's, 2 the key's, 3 both.
-int refused(const Certificate& certificate) {
+/// The public half of a private key, in the form of CertificateFacts; empty if the library cannot read it.
+/// Older releases of the library call every pair of one type a match, so we compare ourselves.
+std::vector<uint8_t> public_half(const conf::Secret& key_pem, KeyType type) {
+  std::vector<uint8_t> half;
+  auto der = pem_bytes(pem_blocks(key_pem.reveal()).front());
+  if (!der) return half;
+  const auto size = static_cast<word32>(der->size());
+  word32 at = 0;
+  if (type == KeyType::ecdsa) {
+    ecc_key key;
+    WC_RNG rng;
+    if (wc_ecc_init(&key) == 0) {
+      word32 room = 256;
+      half.resize(room);
+      bool good = wc_InitRng(&rng) == 0;
+      if (good) {
+        good = wc_EccPrivateKeyDecode(der->data(), &at, &key, size) == 0 &&
+               wc_ecc_make_pub_ex(&key, nullptr, &rng) == 0 &&
+               wc_ecc_export_x963(&key, half.data(), &room) == 0;
+        wc_FreeRng(&rng);
+      }
+      half.resize(good ? room : 0);
+      wc_ecc_free(&key);
+    }
+  } else {
+    RsaKey key;
+    if (wc_InitRsaKey(&key, nullptr) == 0) {
+      word32 room = 2048, exponent_room = 2048;
+      std::vector<uint8_t> exponent(exponent_room);
+      half.resize(room);
+      const bool good =
+          wc_RsaPrivateKeyDecode(der->data(), &at, &key, size) == 0 &&
+          wc_RsaFlattenPublicKey(&key, exponent.data(), &exponent_room, half.data(), &room) == 0;
+      half.resize(good ? room : 0);
+      wc_FreeRsaKey(&key);
+    }
+  }
+  conf::wipe(der->data(), der->size());
+  return half;
+}
+
+enum class Fault : uint8_t { none, chain, key, pair };
+
+/// Whether the library takes both, and whether they are halves of one key.
+Fault examine(const Certificate& certificate, const std::vector<uint8_t>& public_key) {
   init();
   const ContextHandle scratch(wolfSSL_CTX_new(wolfTLS_server_method()));
-  if (!scratch) return 1;
   const auto bytes = [](std::string_view text) {
     return reinterpret_cast<const unsigned char*>(text.data());
   };
   const std::string_view chain = certificate.chain_pem, key = certificate.key_pem.reveal();
-  if (wolfSSL_CTX_use_certificate_chain_buffer(scratch.get(), bytes(chain),
-                                               static_cast<long>(chain.size())) != WOLFSSL_SUCCESS)
-    return 1;
+  if (!scratch || wolfSSL_CTX_use_certificate_chain_buffer(
+                      scratch.get(), bytes(chain), static_cast<long>(chain.size())) != WOLFSSL_SUCCESS)
+    return Fault::chain;
+  const auto half = public_half(certificate.key_pem, certificate.key_type);
   if (wolfSSL_CTX_use_PrivateKey_buffer(scratch.get(), bytes(key), static_cast<long>(key.size()),
                                         WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-    return 2;
-  return wolfSSL_CTX_check_private_key(scratch.get()) == WOLFSSL_SUCCESS ? 0 : 3;
+    return Fault::key;
+  return half == public_key ? Fault::none : Fault::pair;
 }
 
 }  // namespace
@@ -115,7 +159,9 @@ Pair load_pair(std::string_view cert_source, const conf::Secret& key_source) {
   };
   auto chain = read_pem(cert_source);
   if (!chain) return bad(false, chain.error().text);
-  if (auto text = take_chain(*chain, pair.certificate); !text.empty()) return bad(false, std::move(text));
+  std::vector<uint8_t> public_key;
+  if (auto text = take_chain(*chain, pair.certificate, public_key); !text.empty())
+    return bad(false, std::move(text));
 
   auto key = read_pem(key_source.reveal());
   if (!key) return bad(true, key.error().text);
@@ -123,14 +169,14 @@ Pair load_pair(std::string_view cert_source, const conf::Secret& key_source) {
   conf::wipe(*key);
   if (!text.empty()) return bad(true, std::move(text));
 
-  switch (refused(pair.certificate)) {
-    case 0:
+  switch (examine(pair.certificate, public_key)) {
+    case Fault::none:
       break;
-    case 1:
+    case Fault::chain:
       return bad(false, "the certificate is damaged or of an unsupported kind");
-    case 2:
+    case Fault::key:
       return bad(true, "the private key is damaged or of an unsupported kind");
-    default:
+    case Fault::pair:
       return bad(true, "certificate and key do not belong together");
   }
   for (const auto& path : {pem_path(cert_source), pem_path(key_source.reveal())})

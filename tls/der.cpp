@@ -87,6 +87,7 @@ bool key(Bytes info, CertificateFacts& facts) {
     facts.key = KeyKind::ed25519;
   } else if (is(type, oid_ec)) {
     const auto curve = algorithm.maybe(oid);
+    facts.public_key.assign(bits.begin() + 1, bits.end());
     facts.key = !curve                 ? KeyKind::other
                 : is(*curve, oid_p256) ? KeyKind::p256
                 : is(*curve, oid_p384) ? KeyKind::p384
@@ -98,6 +99,7 @@ bool key(Bytes info, CertificateFacts& facts) {
     if (!rsa.ok()) return false;
     while (!modulus.empty() && modulus[0] == 0) modulus = modulus.subspan(1);
     facts.key = KeyKind::rsa;
+    facts.public_key.assign(modulus.begin(), modulus.end());
     if (!modulus.empty())
       facts.rsa_bits = static_cast<unsigned>((modulus.size() - 1) * 8 + std::bit_width(unsigned{modulus[0]}));
   }

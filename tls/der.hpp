@@ -40,6 +40,7 @@ enum class KeyKind : uint8_t { rsa, p256, p384, p521, ed25519, other };
 struct CertificateFacts {
   KeyKind key = KeyKind::other;
   unsigned rsa_bits = 0;
+  std::vector<uint8_t> public_key;  // an RSA modulus without leading zeros, or an EC point
   std::time_t not_before = 0;
   std::time_t not_after = 0;
   std::vector<std::string> dns_names;              // subject alternative names, as they stand

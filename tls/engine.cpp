@@ -148,8 +148,7 @@ Verdict Engine::Impl::open_server() {
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
-  // In TLS 1.2 the library looks at the connection's groups alone, and takes any when there are none.
-  if (!tls13 && said.has_groups) wolfSSL_UseSupportedCurve(ssl.get(), number(*group));
+  if (!tls13 && said.has_groups) set_tls12_group(ssl.get(), *group);
   if (!protocol.empty()) {
     std::string list(protocol);
     if (wolfSSL_UseALPN(ssl.get(), list.data(), static_cast<unsigned>(list.size()),
@@ -296,6 +295,7 @@ std::string_view Engine::alpn() const {
 
 std::unique_ptr<Resumption> Engine::resumption() const {
   if (!impl_->client || !impl_->established) return nullptr;
+  if (!resumes_tls12 && wolfSSL_version(impl_->ssl.get()) != TLS1_3_VERSION) return nullptr;
   WOLFSSL_SESSION* session = wolfSSL_get1_session(impl_->ssl.get());
   if (!session) return nullptr;
   auto keep = std::make_unique<SavedSession>();

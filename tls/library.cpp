@@ -118,4 +118,14 @@ bool set_groups(WOLFSSL_CTX* context, std::span<const conf::Group> groups) {
   return wolfSSL_CTX_set_groups(context, numbers.data(), static_cast<int>(numbers.size())) == WOLFSSL_SUCCESS;
 }
 
+void set_tls12_group(WOLFSSL* ssl, conf::Group group) {
+#ifdef OPENSSL_EXTRA  // older releases look at the list of disabled curves alone, which only this sets
+  wolfSSL_set1_curves_list(ssl, group == conf::Group::x25519      ? "X25519"
+                                : group == conf::Group::secp256r1 ? "P-256"
+                                                                  : "P-384");
+#else
+  wolfSSL_UseSupportedCurve(ssl, number(group));
+#endif
+}
+
 }  // namespace postern::tls

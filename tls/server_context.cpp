@@ -110,7 +110,7 @@ std::shared_ptr<const ServerSlot> ServerPool::build(
       wolfSSL_CTX_use_PrivateKey_buffer(context, bytes(key), static_cast<long>(key.size()),
                                         WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS ||
       wolfSSL_CTX_set_cipher_list(context, suite_list(suites).c_str()) != WOLFSSL_SUCCESS ||
-      !set_groups(context, rules_.groups))
+      (rules_.tls13 && !set_groups(context, rules_.groups)))  // TLS 1.2: see Engine::Impl::open_server
     return nullptr;
   if (!rules_.ignore_client_order) wolfSSL_CTX_UseClientSuites(context);
   wolfSSL_CTX_set_verify(context, WOLFSSL_VERIFY_NONE, nullptr);

@@ -136,6 +136,7 @@ TEST_CASE("a group outside the policy is not used, whatever the client prefers")
   conf::TlsPolicy policy = default_policy();
   policy.groups = {conf::Group::secp384r1};
   for (const bool tls13 : {true, false}) {
+    CAPTURE(tls13);
     RawOffer offer;
     offer.tls13 = tls13;
     offer.tls12 = !tls13;

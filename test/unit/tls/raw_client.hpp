@@ -36,9 +36,12 @@ class RawClient {
     wolfSSL_CTX_SetIOSend(context, send);
     if (offer.suites) REQUIRE(wolfSSL_CTX_set_cipher_list(context, offer.suites) == WOLFSSL_SUCCESS);
     auto groups = offer.groups;
-    if (!groups.empty())
+    if (!groups.empty() && offer.tls13)
       REQUIRE(wolfSSL_CTX_set_groups(context, groups.data(), static_cast<int>(groups.size())) ==
               WOLFSSL_SUCCESS);
+    else
+      for (const int group : groups)
+        REQUIRE(wolfSSL_CTX_UseSupportedCurve(context, static_cast<word16>(group)) == WOLFSSL_SUCCESS);
     ssl.reset(wolfSSL_new(context));
     wolfSSL_SetIOReadCtx(ssl.get(), this);
     wolfSSL_SetIOWriteCtx(ssl.get(), this);

@@ -237,7 +237,7 @@ TEST_CASE("scenario 237: a client certificate is shown to a backend that asks fo
     }
     const auto without = Engine::client(client_context(), "alpha.test", nullptr);
     CHECK_FALSE(DemandingServer(tls13).meet(*without));
-    CHECK(without->failure() == Failure::alert);
+    if (library().bundled) CHECK(without->failure() == Failure::alert);  // old servers hang up without a word
     // Nobody asks: nothing is shown, and all is well.
     CHECK(call(client_context(conf), showing("alpha", tls13), "alpha.test").ok);
   }
