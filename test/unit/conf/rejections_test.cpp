@@ -73,16 +73,20 @@ TEST_CASE("a folder is not a configuration") {
 }
 
 TEST_CASE("broken syntax is one problem with its place") {
-  for (const auto& [name, text] : std::vector<std::pair<std::string, std::string>>{{"x.toml", "[server"},
-                                                                                   {"x.toml", "a = \n"},
-                                                                                   {"x.yaml", "a: [1, 2"},
-                                                                                   {"x.json", "{\"a\": "},
-                                                                                   {"x.yaml", "\ta: b"}}) {
-    const Loaded loaded = load_text(name, text, {}, no_files);
-    CAPTURE(text);
+  struct {
+    std::string name;
+    std::string_view text;
+  } const rows[] = {{"x.toml", "[server"},
+                    {"x.toml", "a = \n"},
+                    {"x.yaml", "a: [1, 2"},
+                    {"x.json", "{\"a\": "},
+                    {"x.yaml", "\ta: b"}};
+  for (const auto& row : rows) {
+    const Loaded loaded = load_text(row.name, row.text, {}, no_files);
+    CAPTURE(row.text);
     REQUIRE(loaded.problems.all().size() == 1);
     CHECK(loaded.problems.all()[0].place.line >= 1);
-    CHECK(loaded.problems.all()[0].line().starts_with(name + ":1:"));
+    CHECK(loaded.problems.all()[0].line().starts_with(row.name + ":1:"));
   }
 }
 
