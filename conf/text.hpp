@@ -15,9 +15,7 @@ std::optional<uint64_t> parse_number(std::string_view text, uint64_t limit);
 
 /// `text` in double quotes, controls and quotes escaped, cut when long: safe on one line of a log.
 /// An object, since for a function of that name a std::string would bring std::quoted into play.
-inline constexpr struct Quoted {
-  std::string operator()(std::string_view text) const;
-} quoted{};
+inline constexpr struct Quoted { std::string operator()(std::string_view text) const; } quoted{};
 
 /// `text` with its control characters escaped, for what other libraries say.
 std::string on_one_line(std::string_view text);

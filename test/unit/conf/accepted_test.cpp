@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What must be accepted although a stricter reader would not, and what is a warning and no more.
-#include "fixture.hpp"
+#include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {
 namespace {

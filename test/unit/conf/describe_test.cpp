@@ -4,7 +4,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "fixture.hpp"
+#include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {
 namespace {

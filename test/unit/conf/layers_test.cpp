@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Defaults and layers: listener over server over [tls.protocols] over what is built in.
-#include "fixture.hpp"
+#include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {
 namespace {

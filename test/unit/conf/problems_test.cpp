@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "conf/mapping_file.hpp"
-#include "fixture.hpp"
+#include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {
 

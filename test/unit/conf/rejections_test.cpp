@@ -3,8 +3,8 @@
 // come out.
 #include <algorithm>
 
-#include "fixture.hpp"
-#include "rejection_rows.hpp"
+#include "test/unit/conf/fixture.hpp"
+#include "test/unit/conf/rejection_rows.hpp"
 
 namespace postern::conf {
 namespace {

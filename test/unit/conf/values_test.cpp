@@ -6,7 +6,7 @@
 #include "conf/names.hpp"
 #include "conf/scalars.hpp"
 #include "conf/text.hpp"
-#include "fixture.hpp"
+#include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {
 namespace {
