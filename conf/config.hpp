@@ -228,7 +228,8 @@ struct MetricsConf {
   bool operator==(const MetricsConf&) const = default;
 };
 
-struct Config {
+// clang-tidy 14 sees the loop over `capabilities` in the defaulted comparison.
+struct Config {      // NOLINT(bugprone-reserved-identifier)
   std::string file;  // where it came from
   ServerConf server;
   TlsPolicy server_tls;  // effective defaults, for what is no listener
