@@ -212,6 +212,7 @@ TEST_CASE("stop writes everything that was queued, from many threads, each threa
     text += pipe.drain();
   });
   std::vector<std::thread> writers;
+  writers.reserve(4);
   for (int t = 0; t < 4; ++t)
     writers.emplace_back([t] {
       for (int i = 0; i < 5000; ++i) log::info("n", {{"t", t}, {"i", i}});
