@@ -14,48 +14,39 @@ files() {  # every file of the project, also from an unpacked release
   fi
 }
 
-found=0
-breach() {
-  printf '%s\n' "$*"
-  found=$((found + 1))
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+files | grep -zvE '/corpus/|\.pem$' | while IFS= read -r -d '' file; do
+  [ ! -f "$file" ] || printf '%s\0' "$file"
+done >"$list"
+
+breaches() {
+  grep -zvE '^(\.[^/]*|meson\.build|meson_options\.txt|README\.md|LICENSE)$|^(\.ci|proxy|protocols|tls|conf|test|deploy|subprojects)/' \
+    "$list" | tr '\0' '\n' | sed 's/$/: not in the fixed top level/'
+
+  # Sources by their name, or scripts by their first two characters.
+  xargs -0 -r awk '
+    FNR == 1 {
+      if (file != "") judge()
+      file = FILENAME; tagged = 0; script = /^#!/
+    }
+    FNR <= 3 && /SPDX-License-Identifier: GPL-3\.0-or-later/ { tagged = 1 }
+    { lines = FNR }
+    function judge() {
+      if (!tagged && (script || file ~ /\.(cpp|hpp|c|h|sh|py|toml|yaml|yml|service|md|8)$|meson\.build$/))
+        print file ":1: no licence tag in the first three lines"
+      if (lines > 450 && file ~ /^(conf|protocols|tls|proxy)\/.*\.[ch]pp$/)
+        print file ": " lines " lines; is it still one thing?"
+    }
+    END { if (file != "") judge() }' <"$list"
+
+  xargs -0 -r grep -lIE -m 1 '^#!' <"$list" | while IFS= read -r file; do
+    if [ "$(head -c 2 "$file")" = '#!' ] && [ ! -x "$file" ]; then echo "$file: a script that is not executable"; fi
+  done
+
+  grep -zvE '^(LICENSE|test/house\.sh|subprojects/.*)$' "$list" | xargs -0 -r \
+    grep -nIHoE '\b(TODO|FIXME|XXX|HACK)\b|not implemented|unimplemented|(^|[^A-Za-z0-9_.])/(work|farm|root|home/[a-z]+)/[A-Za-z.]' |
+    sed 's/$/: left open, or a path of one machine/'
 }
-
-while IFS= read -r -d '' file; do
-  [ -f "$file" ] || continue
-  case $file in
-    .* | meson.build | meson_options.txt | README.md | LICENSE) ;;
-    proxy/* | protocols/* | tls/* | conf/* | test/* | deploy/* | subprojects/*) ;;
-    *) breach "$file: not in the fixed top level" ;;
-  esac
-
-  read -r -n 2 mark <"$file" 2>/dev/null || mark=
-  source=no
-  case $file in
-    */corpus/* | test/transcripts/*) ;;
-    *.cpp | *.hpp | *.c | *.h | *.sh | *.py | *.toml | *.yaml | *.yml | *.service | *.md | *meson.build) source=yes ;;
-    *) [ "$mark" != '#!' ] || source=yes ;;
-  esac
-  if [ $source = yes ] && ! head -n 3 "$file" | grep -F 'SPDX-License-Identifier: GPL-3.0-or-later' >/dev/null; then
-    breach "$file:1: no licence tag in the first three lines"
-  fi
-  if [ "$mark" = '#!' ] && [ ! -x "$file" ]; then breach "$file: a script that is not executable"; fi
-
-  case $file in
-    conf/*.?pp | protocols/*.?pp | tls/*.?pp | proxy/*.?pp)
-      lines=$(wc -l <"$file")
-      [ "$lines" -le 450 ] || breach "$file: $lines lines; is it still one thing?"
-      ;;
-  esac
-done < <(files)
-
-open_marks='\b(TODO|FIXME|XXX|HACK)\b|not implemented|unimplemented'
-traces='(^|[^A-Za-z0-9_.])/(work|farm|root|home/[a-z]+)/[A-Za-z.]'
-while IFS= read -r -d '' file; do
-  case $file in
-    LICENSE | test/house.sh | subprojects/* | */corpus/* | *.pem) continue ;;
-  esac
-  while IFS= read -r line; do breach "$file:$line: left open"; done < <(grep -nIoE "$open_marks" -- "$file" || true)
-  while IFS= read -r line; do breach "$file:$line: a path of one machine"; done < <(grep -nIoE "$traces" -- "$file" || true)
-done < <(files)
-
-[ "$found" = 0 ]
+found=$(breaches || true)
+[ -z "$found" ] || { printf '%s\n' "$found" && exit 1; }
