@@ -3,6 +3,7 @@
 // nodes, so that places, duplicate keys, tags and the cost of aliases are ours to judge.
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/node/node.h>  // unused, but parser.h only declares it and clang-tidy then sees ours
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
