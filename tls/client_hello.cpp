@@ -113,9 +113,9 @@ HelloReader::Status HelloReader::feed(Input& in) {
       buffer_.reserve(header_room + record_left_);
       buffer_.resize(header_room);
     }
-    // Up to the message's own header first: only that tells how much more may be kept.
+    // Its type first, then its length: only that tells how much more may be kept.
     const size_t have = buffer_.size() - header_room;
-    const size_t wanted = message_size_ ? message_size_ - have : 4 - have;
+    const size_t wanted = message_size_ ? message_size_ - have : have ? 4 - have : 1;
     const size_t n = std::min({in.size, record_left_, wanted});
     buffer_.insert(buffer_.end(), in.data, in.data + n);
     in.skip(n);

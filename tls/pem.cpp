@@ -10,10 +10,11 @@ namespace {
 constexpr std::string_view begin_mark = "-----BEGIN ", end_mark = "-----END ", dashes = "-----";
 
 constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr std::array<int8_t, 256> base64_values = [] {
-  std::array<int8_t, 256> table{};
-  table.fill(-1);
-  for (size_t i = 0; i < digits.size(); ++i) table[static_cast<uint8_t>(digits[i])] = static_cast<int8_t>(i);
+constexpr uint8_t no_digit = 64;
+constexpr std::array<uint8_t, 256> base64_values = [] {
+  std::array<uint8_t, 256> table{};
+  table.fill(no_digit);
+  for (size_t i = 0; i < digits.size(); ++i) table[static_cast<uint8_t>(digits[i])] = static_cast<uint8_t>(i);
   return table;
 }();
 
@@ -45,13 +46,13 @@ conf::Result<std::vector<uint8_t>> pem_bytes(const PemBlock& block) {
   unsigned bits = 0, count = 0, padding = 0;
   for (char c : block.body) {
     if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
-    const int value = base64_values[static_cast<uint8_t>(c)];
+    const uint8_t value = base64_values[static_cast<uint8_t>(c)];
     if (c == '=') {
       if (++padding > 2) return conf::error("not base64 between the PEM lines");
-    } else if (value < 0 || padding > 0) {
+    } else if (value == no_digit || padding > 0) {
       return conf::error("not base64 between the PEM lines");
     } else {
-      bits = bits << 6 | static_cast<unsigned>(value);
+      bits = bits << 6 | value;
     }
     if (++count % 4 != 0) continue;
     bits <<= 6 * padding;

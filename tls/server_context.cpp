@@ -54,12 +54,12 @@ std::vector<std::weak_ptr<const ServerPool>>& pools() {
 
 std::shared_ptr<const ServerPool> pool_for(ServerRules rules,
                                            const std::shared_ptr<const CertificateStore>& store,
-                                           const std::shared_ptr<TicketKeys>& tickets) {
+                                           std::shared_ptr<TicketKeys> tickets) {
   const std::lock_guard lock(pools_lock);
   std::erase_if(pools(), [](const auto& pool) { return pool.expired(); });
   for (const auto& known : pools())
     if (auto pool = known.lock(); pool && pool->serves(rules, store.get(), tickets.get())) return pool;
-  auto pool = std::make_shared<const ServerPool>(std::move(rules), store, tickets);
+  auto pool = std::make_shared<const ServerPool>(std::move(rules), store, std::move(tickets));
   pools().push_back(pool);
   return pool;
 }
@@ -171,7 +171,7 @@ conf::Result<std::shared_ptr<const ServerContext>> ServerContext::make(
     if (!certificate) return conf::error("there is no certificate " + conf::quoted(policy.certificate));
     impl.listener = store->with_twin(certificate);
   }
-  impl.pool = pool_for(std::move(rules), store, tickets);
+  impl.pool = pool_for(std::move(rules), store, std::move(tickets));
   impl.store = std::move(store);
   impl.alpn = std::move(alpn);
   return context;

@@ -267,8 +267,9 @@ TEST_CASE("on reload a bad or expired pair is a warning and the last good one st
   const auto reload = [&before](conf::CertificateConf conf, conf::Problems& problems) {
     return CertificateStore::load({std::move(conf)}, before.get(), problems);
   };
-  for (auto [cert, key] : {std::pair("absent.crt", "alpha.key"), std::pair("alpha.crt", "default.key"),
-                           std::pair("expired.crt", "expired.key")}) {
+  for (const auto& row : {std::pair("absent.crt", "alpha.key"), std::pair("alpha.crt", "default.key"),
+                          std::pair("expired.crt", "expired.key")}) {
+    const std::string cert = row.first, key = row.second;
     CAPTURE(cert);
     conf::Problems problems("test");
     const auto after = reload(of(cert, key), problems);

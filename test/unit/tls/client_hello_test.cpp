@@ -236,7 +236,7 @@ TEST_CASE("what is no ClientHello fails at once, with its own kind of failure") 
       {"another major version", {22, 2, 0, 0, 1, 1}, Failure::not_tls, 2},
       {"an empty record", {22, 3, 1, 0, 0}, Failure::protocol, 5},
       {"a record over the limit", {22, 3, 1, 0x40, 1}, Failure::hello_too_large, 5},
-      {"another message", {22, 3, 1, 0, 4, 2, 0, 0, 0}, Failure::protocol, 9},
+      {"another message", {22, 3, 1, 0, 4, 2, 0, 0, 0}, Failure::protocol, 6},
       {"a huge message", {22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff}, Failure::hello_too_large, 9},
       {"one byte too large", {22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfd}, Failure::hello_too_large, 9},
       {"a second message in the record", records(good + Bytes{1}), Failure::protocol, SIZE_MAX},

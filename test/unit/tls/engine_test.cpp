@@ -251,7 +251,10 @@ TEST_CASE("renegotiation in TLS 1.2 ends the conversation") {
 }
 
 TEST_CASE("an idle conversation on the server costs at most 3.6 KB of heap") {
-#if defined(POSTERN_WOLFSSL_BUNDLED) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  const size_t nothing = mallinfo2().uordblks;
+  const std::vector<char> something(50000);
+  const bool counts = mallinfo2().uordblks > nothing;  // not under a sanitizer's allocator
+  if (!counts || !library().bundled) return;
   for (const bool tls13 : {true, false}) {
     const auto context = alpha(tls13, ticket_keys());
     const auto client_side = client_context();
@@ -274,7 +277,6 @@ TEST_CASE("an idle conversation on the server costs at most 3.6 KB of heap") {
     CHECK(each <= 3600);
     CHECK(each >= 2500);  // or the measurement is broken
   }
-#endif
 }
 
 }  // namespace
