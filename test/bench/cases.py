@@ -67,7 +67,7 @@ def idle(name, title, sessions, **more):
 
 
 TABLE = [
-    handshake("session-plain", "no TLS", tls=""),
+    Case("session-plain", "no TLS: connect, take 64 bytes, end", verb="bye", tls=""),
     handshake("handshake", "full TLS 1.3 handshake, ECDSA P-256"),
     handshake("handshake-rsa", "full TLS 1.3 handshake, RSA-2048", certificate="rsa"),
     handshake("handshake-tls12", "full TLS 1.2 handshake, ECDSA P-256", tls="1.2"),

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from certificates import NAME
@@ -180,6 +180,20 @@ backend stub
         return [self.path(), "-db", "-f", str(config)]
 
 
+class HaproxySplice(Haproxy):
+    """With splice(2), which an operator has to ask for and which needs two plain legs."""
+    name = "haproxy-splice"
+
+    def supports(self, setup):
+        return not setup.front_tls and not setup.back_tls
+
+    def configuration(self, setup, port, backend, folder):
+        # Its pipes count against the limit of open files.
+        fewer = replace(self.world, connections=min(self.world.connections, 5000))
+        text = Haproxy(fewer).configuration(setup, port, backend, folder)
+        return text.replace("mode tcp", "mode tcp\n  option splice-request\n  option splice-response")
+
+
 class Hitch(Peer):
     name = "hitch"
     program = "hitch"
@@ -280,4 +294,4 @@ class Spoiler(Peer):
         return Instance(port, process)
 
 
-ALL = {peer.name: peer for peer in (Postern, Haproxy, Hitch, Nginx, Direct)}
+ALL = {peer.name: peer for peer in (Postern, Haproxy, HaproxySplice, Hitch, Nginx, Direct)}
