@@ -110,7 +110,7 @@ HelloReader::Status HelloReader::feed(Input& in) {
       continue;
     }
     if (buffer_.empty()) {
-      buffer_.reserve(header_room + record_left_);
+      buffer_.reserve(header_room + std::min(record_left_, in.size));  // what is here, not what is announced
       buffer_.resize(header_room);
     }
     // Its type first, then its length: only that tells how much more may be kept.

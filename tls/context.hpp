@@ -19,7 +19,7 @@ namespace postern::tls {
 class ServerContext {
  public:
   /// `alpn`: the protocol names this listener speaks, best first. A client that offers ALPN but none of them
-  /// is refused; one that offers no ALPN is served.
+  /// is refused; one that offers no ALPN is served. Without names of ours ALPN is not looked at.
   static conf::Result<std::shared_ptr<const ServerContext>> make(
       const conf::TlsPolicy& policy, std::shared_ptr<const CertificateStore> store,
       std::shared_ptr<TicketKeys> tickets, std::vector<std::string> alpn);

@@ -158,6 +158,9 @@ int verify_peer(int library_accepts, WOLFSSL_X509_STORE_CTX* store) {
 }
 
 Verdict judge(WOLFSSL* ssl, int error, const Channel& channel) {
+#ifdef OPENSSL_EXTRA  // a distribution's build keeps a queue of errors for each thread, which we never read
+  wolfSSL_ERR_clear_error();
+#endif
   if (channel.refusal) return {Failure::certificate, channel.refusal};
   WOLFSSL_ALERT_HISTORY history{};
   wolfSSL_get_alert_history(ssl, &history);

@@ -45,17 +45,23 @@ TEST_CASE("a backend with TLS 1.2 alone is spoken to") {
   CHECK(pair.client->facts().group == "X25519");
 }
 
-TEST_CASE("the handshake takes one flight each way before the client may speak") {
-  Joined pair(client_context(), alpha());
-  Input nothing;
-  CHECK(pair.client->handshake(nothing, pair.up.box) == Progress::want_input);
-  pair.up.flush();
-  CHECK(Joined::step(*pair.server, pair.up, pair.down, SIZE_MAX) == Progress::want_input);
-  CHECK(Joined::step(*pair.client, pair.down, pair.up, SIZE_MAX) == Progress::established);
-  CHECK(pair.client_writes("early"));
-  pair.up.flush();
-  CHECK(Joined::step(*pair.server, pair.up, pair.down, SIZE_MAX) == Progress::established);
-  CHECK(pair.server_reads().text == "early");  // what came behind the Finished was left in the input
+TEST_CASE("the handshake takes one flight each way, whether or not the backend has the hybrid group") {
+  static const auto store = store_of({entry("alpha")});
+  for (const conf::Group group : {library().groups.front(), conf::Group::x25519}) {
+    conf::TlsPolicy policy = default_policy();
+    policy.groups = {group};
+    Joined pair(client_context(), server_context(policy, store));
+    Input nothing;
+    CHECK(pair.client->handshake(nothing, pair.up.box) == Progress::want_input);
+    pair.up.flush();
+    CHECK(Joined::step(*pair.server, pair.up, pair.down, SIZE_MAX) == Progress::want_input);
+    CHECK(Joined::step(*pair.client, pair.down, pair.up, SIZE_MAX) == Progress::established);
+    CHECK(pair.client_writes("early"));
+    pair.up.flush();
+    CHECK(Joined::step(*pair.server, pair.up, pair.down, SIZE_MAX) == Progress::established);
+    CHECK(pair.server_reads().text == "early");  // what came behind the Finished was left in the input
+    CHECK(pair.server->facts().group == conf::name(group));
+  }
 }
 
 TEST_CASE("handshake and data survive every split, also of single bytes, in both versions") {
