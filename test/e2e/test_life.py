@@ -92,6 +92,12 @@ def changed(daemon, **settings):
     return conf
 
 
+def apply(daemon, conf=None, **settings):
+    """A reload that every worker has taken over and whose records are out: both follow its count by a moment."""
+    daemon.reload(changed(daemon, **settings) if conf is None else conf)
+    time.sleep(daemon.t.scaled(0.15))
+
+
 # --- the end ----------------------------------------------------------------------------------------
 
 
@@ -211,12 +217,12 @@ def test_a_changed_destination_serves_new_sessions_and_live_ones_stay(t):
     old, new = t.backend().serve(wire.greeter(b"220 old\r\n")), t.backend().serve(wire.greeter(b"220 new\r\n"))
     daemon = t.postern(t.base(old))
     live = wire.connect(daemon.port("smtp")).expect("220 old\r\n")
-    daemon.reload(changed(daemon, destination__relay__protocol__smtp__port=new.port))
+    apply(daemon, destination__relay__protocol__smtp__port=new.port)
     daemon.wait("reloaded", scope="everything")
     wire.connect(daemon.port("smtp")).expect("220 new\r\n").close()
     live.send("still the old one").expect("still the old one")
-    daemon.reload(changed(daemon, destination__other={"host": "127.0.0.1", "forwarding": "none", "protocol": {
-        "smtp": {"port": old.port, "tls": "plain"}}}, routing__smtp_passthrough_destination="other"))
+    apply(daemon, destination__other={"host": "127.0.0.1", "forwarding": "none", "protocol": {
+        "smtp": {"port": old.port, "tls": "plain"}}}, routing__smtp_passthrough_destination="other")
     wire.connect(daemon.port("smtp")).expect("220 old\r\n").close()
     live.send("x").expect("x").finish().expect_eof()
     assert daemon.metric("postern_reloads_total", result="ok") == 2
@@ -235,10 +241,8 @@ def test_a_bad_file_changes_nothing_and_every_problem_is_logged_with_its_place(t
     place = re.escape(daemon.path) + r":\d+:\d+: "
     for key in ("server.nonsense", "listener.smtp.tls", "destination.relay.protocol.smtp.port"):
         assert [p for p in problems if re.match(place + re.escape(key) + ": ", p)], f"{key} is not in {problems}"
-    served = 1
     for text in ("this is = = not toml\n", "", good[:len(good) // 2] + '"'):
         daemon.reload(text, good=False)
-        served += 1
         wire.connect(daemon.port("smtp")).expect("220 relay\r\n").close()
     os.unlink(daemon.path)
     daemon.reload(good=False)
@@ -246,7 +250,7 @@ def test_a_bad_file_changes_nothing_and_every_problem_is_logged_with_its_place(t
     assert daemon.metric("postern_reloads_total", result="ok") == 0
     assert daemon.http("/readyz")[0] == 200
     live.send("x").expect("x")
-    daemon.reload(good)
+    apply(daemon, good)
     wire.connect(daemon.port("smtp")).expect("220 relay\r\n").close()
 
 
@@ -255,10 +259,11 @@ def test_what_needs_a_restart_is_named_in_one_record_and_not_applied(t):
     backend = t.backend().serve(wire.greeter())
     daemon = t.postern(t.base(backend))
     elsewhere, metrics = t.port(), t.port()
-    daemon.reload(changed(daemon, server__threads=3, listener__smtp__bind=[f"127.0.0.1:{elsewhere}"],
-                          metrics__bind=f"127.0.0.1:{metrics}", listener__added={
-                              "protocol": "lmtp", "bind": [f"127.0.0.1:{t.port()}"], "tls": "plain"},
-                          destination__relay__protocol__lmtp={"port": backend.port, "tls": "plain"}))
+    apply(daemon, server__threads=3, listener__smtp__bind=[f"127.0.0.1:{elsewhere}"],
+          metrics__bind=f"127.0.0.1:{metrics}", listener__added={
+              "protocol": "lmtp", "bind": [f"127.0.0.1:{t.port()}"], "tls": "plain"},
+          destination__relay__protocol__lmtp={"port": backend.port, "tls": "plain"})
+    daemon.wait("changes that need a restart are not applied")
     records = daemon.find("changes that need a restart are not applied", level="warn")
     assert len(records) == 1, records
     for key in ("server.threads", "listener.smtp: bind", "listener.added (added)", "metrics.bind"):
@@ -268,11 +273,11 @@ def test_what_needs_a_restart_is_named_in_one_record_and_not_applied(t):
     gone = changed(daemon)
     del gone["listener.smtp"]
     gone["listener.other"] = {"protocol": "smtp", "bind": [f"127.0.0.1:{elsewhere}"], "tls": "plain"}
-    daemon.reload(gone)
+    apply(daemon, gone)
     keys = daemon.wait("changes that need a restart are not applied", 2)["keys"]
     assert "listener.smtp (removed)" in keys and "listener.other (added)" in keys, keys
     wire.connect(daemon.port("smtp")).expect("220 relay\r\n").close()
-    daemon.reload(daemon.conf)
+    apply(daemon, daemon.conf)
     assert len(daemon.find("changes that need a restart are not applied")) == 2, "nothing differs any more"
 
 
@@ -292,7 +297,7 @@ def test_twenty_reloads_under_traffic_lose_nothing(t):
     short.finish()
     steady.finish()
     assert short.count > 20, f"only {short.count} sessions came and went"
-    daemon.closing(short.count + 40 if not t.sanitized else short.count + 10)
+    daemon.closing(short.count + steady.count)
     assert {r["reason"] for r in daemon.closings()} == {"eof"}
     assert daemon.metric("postern_reloads_total", result="ok") >= 21
     assert daemon.metric("postern_reloads_total", result="failed") == 0
@@ -318,7 +323,7 @@ def test_max_connections_follows_a_reload(t):
     daemon = t.postern(t.base(backend))
     first = wire.connect(daemon.port("smtp")).expect("220 relay\r\n")
     second = wire.connect(daemon.port("smtp")).expect("220 relay\r\n")
-    daemon.reload(changed(daemon, listener__smtp__max_connections=1))
+    apply(daemon, listener__smtp__max_connections=1)
     for stream in (first, second):
         stream.send("x").expect("x")
     wire.connect(daemon.port("smtp")).expect_gone()
@@ -328,7 +333,7 @@ def test_max_connections_follows_a_reload(t):
     first.close()
     daemon.await_metric("postern_connections_active", 1, listener="smtp")
     wire.connect(daemon.port("smtp")).expect_gone()
-    daemon.reload(daemon.conf)
+    apply(daemon, daemon.conf)
     wire.connect(daemon.port("smtp")).expect("220 relay\r\n")
 
 
@@ -342,15 +347,15 @@ def test_the_log_level_and_format_follow_a_reload(t):
         count = len(daemon.closings())
         wire.connect(daemon.port("smtp")).expect("220 relay\r\n").close()
         daemon.await_metric("postern_connections_active", 0, listener="smtp")
-        time.sleep(0.05)
+        time.sleep(t.scaled(0.2))  # for a record that must not come
         return len(daemon.find("backend connected")) - seen, len(daemon.closings()) - count
 
     assert session() == (0, 1)
-    daemon.reload(changed(daemon, server__log_level="debug"))
+    apply(daemon, server__log_level="debug")
     assert session() == (1, 1)
-    daemon.reload(changed(daemon, server__log_level="warn"))
+    apply(daemon, server__log_level="warn")
     assert session() == (0, 0)
-    daemon.reload(changed(daemon, server__log_format="json"))
+    apply(daemon, server__log_format="json")
     assert session() == (0, 1)
     assert daemon.stdout().splitlines()[-1].startswith("{"), daemon.stdout()[-500:]
 
@@ -360,7 +365,7 @@ def test_timers_of_a_reload_are_those_of_new_sessions(t):
     backend = t.backend().serve(wire.greeter())
     daemon = t.postern(t.base(backend))
     old = wire.connect(daemon.port("smtp")).expect("220 relay\r\n")
-    daemon.reload(changed(daemon, server__bridge_idle="1s"))
+    apply(daemon, server__bridge_idle="1s")
     wire.connect(daemon.port("smtp")).expect("220 relay\r\n").expect_gone(t.scaled(2.5))
     assert daemon.closing()["reason"] == "idle"
     old.send("x").expect("x")
