@@ -296,4 +296,5 @@ def test_the_service_manager_hears_of_start_reload_stop_and_life(t):
     daemon.closing()
     daemon.signal(signal.SIGTERM)
     manager.wait("STOPPING=1")
-    daemon.stop()
+    assert daemon.wait_exit() == 0  # stop() alone would send a second signal
+    daemon.check()
