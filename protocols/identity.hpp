@@ -8,8 +8,8 @@
 
 namespace postern::protocols {
 
-/// The mailbox part of a login: everything before the earliest of the master-user separators. Empty separators
-/// are ignored; without one the login is the identifier.
+/// The mailbox part of a login: everything before the earliest of the master-user separators. Empty
+/// separators are ignored; without one the login is the identifier.
 std::string_view cut_master_user(std::string_view login, std::span<const std::string> separators);
 
 /// May this identifier be looked up? Refused: empty, controls, a space, a quote. What is refused here never

@@ -48,7 +48,7 @@ class Dial final : Resolver::Waiter, StreamEvents {
   Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot,
        std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
        DialEvents& owner);
-  ~Dial() { cancel(); }
+  ~Dial() override { cancel(); }
 
   void start();
   /// Gives up without a word: the client left. Nothing is recorded. Idempotent.

@@ -155,7 +155,7 @@ void Server::open() {
     else
       log::info("metrics listener started", {{"addr", bound_->metrics_address.text()}});
   }
-  watcher_ = std::make_unique<Watcher>(&loop_, [this](std::vector<std::string> changed) {
+  watcher_ = std::make_unique<Watcher>(&loop_, [this](const std::vector<std::string>& changed) {
     for (const std::string& file : changed) log::info("file changed", {{"file", file}});
     reload(Scope::watched_files);
   });

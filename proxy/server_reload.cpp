@@ -96,7 +96,7 @@ void Server::watch_files() {
   if (config.mapping.source == conf::MappingSource::file) files.push_back(config.mapping.file_path);
   if (!config.tickets.file.empty()) files.push_back(config.tickets.file);
   std::erase_if(files, [](const std::string& file) { return file.empty(); });
-  watcher_->watch(std::move(files));
+  watcher_->watch(files);
 }
 
 void Server::each_minute() {

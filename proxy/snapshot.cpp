@@ -149,8 +149,8 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
   for (const conf::DestinationConf& conf : made->config.destinations)
     made->destinations.emplace(conf.name, make_destination(conf, lasting, previous, trust, problems));
 
-  // It changes what the running snapshot uses, so only when everything else is right; and before the listeners,
-  // which must know whether there are tickets.
+  // It changes what the running snapshot uses, so only when everything else is right; and before the
+  // listeners, which must know whether there are tickets.
   if (problems.ok())
     if (auto configured = lasting.tickets->configure(made->config.tickets); !configured)
       problems.add("tls.tickets.file", configured.error().text);

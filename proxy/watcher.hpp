@@ -16,7 +16,7 @@ namespace postern::proxy {
 
 class Watcher {
  public:
-  using Report = std::function<void(std::vector<std::string> changed)>;
+  using Report = std::function<void(const std::vector<std::string>& changed)>;
   struct Timing {
     std::chrono::milliseconds settle{300};   // silence after the last event before files are compared
     std::chrono::milliseconds poll{10'000};  // comparison without any event, for file systems that send none
