@@ -85,7 +85,7 @@ bool Acceptor::take_one() {
     ::close(fd);
     listener.counters->workers[worker_.index].rejected[static_cast<size_t>(Rejected::limit)].add();
     uint64_t suppressed = 0;
-    if (full_.allow(worker_.now(), suppressed))
+    if (listener.occupancy->full.allow(worker_.now(), suppressed))
       log::warn("max_connections reached; dropping connection",
                 {{"listener", listener.conf.name},
                  {"peer", conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address)).text()},

@@ -37,7 +37,7 @@ class Acceptor {
   uv_poll_t* poll_;                           // freed in its close callback
   Timer resume_;
   uint64_t pause_ms_ = 0;
-  Throttle full_{1}, starved_{1};
+  Throttle starved_{1};
 };
 
 }  // namespace postern::proxy

@@ -83,7 +83,7 @@ struct alignas(64) DestinationCells {
 
 struct alignas(64) TlsSide {
   std::array<std::array<Cell, tls_result_count>, tls_version_names.size()> handshakes;
-  std::array<Cell, tls_group_count> groups;  // completed full handshakes by group
+  std::array<Cell, tls_group_count> groups;  // completed handshakes that exchanged a key
   Cell resumed;
 };
 

@@ -121,7 +121,7 @@ void connections(Page& page, const Counters& counters) {
     page.gauge({{"listener", l->name}, {"protocol", conf::name(l->protocol)}}, active(opened, closed));
   }
   page.family("postern_connections_total", MetricType::Counter,
-              "Client connections accepted from the kernel.");
+              "Client connections admitted; those over max_connections are in rejected.");
   for (const auto& l : listeners)
     page.counter({{"listener", l->name}, {"protocol", conf::name(l->protocol)}},
                  sum(l->workers, [](const ListenerCells& c) { return c.accepted.get(); }));

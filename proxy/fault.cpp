@@ -16,7 +16,6 @@ constexpr std::array<FaultRow, fault_count> rows = {{
     {Fault::idle, "idle", nobody, false, Stage::none, idle, no},
     {Fault::kicked, "kicked", us, false, Stage::none, kicked, no},
     {Fault::shutdown, "shutdown", us, false, Stage::none, shutdown, no},
-    {Fault::limit, "limit", us, false, Stage::none, error, Rejected::limit},
     {Fault::proxy_header, "proxy_header", client, false, Stage::none, error, Rejected::proxy_header},
     {Fault::timeout, "timeout", client, false, Stage::none, error, Rejected::timeout},
     {Fault::tls_timeout, "tls_timeout", client, false, Stage::none, error, Rejected::timeout},

@@ -16,7 +16,6 @@ enum class Fault : uint8_t {
   idle,                 // bridge_idle passed without a byte
   kicked,               // closed by the management API
   shutdown,             // cut at the end of the grace period
-  limit,                // max_connections
   proxy_header,         // missing, malformed or from an untrusted peer
   timeout,              // preauth_timeout
   tls_timeout,          // the client did not complete its handshake in time
@@ -38,7 +37,7 @@ enum class Fault : uint8_t {
   backend_certificate,  // the backend's certificate was refused
   memory,               // no memory or descriptors for it
 };
-inline constexpr size_t fault_count = 25;
+inline constexpr size_t fault_count = 24;
 
 enum class Blame : uint8_t { nobody, client, backend, us };
 

@@ -90,4 +90,22 @@ class Throttle {
   uint64_t suppressed_ = 0;
 };
 
+/// One record a second over all threads that share it; the rest are counted.
+class SharedThrottle {
+ public:
+  bool allow(uint64_t now_ms, uint64_t& suppressed) {
+    uint64_t due = due_.load(std::memory_order_relaxed);
+    if (now_ms < due || !due_.compare_exchange_strong(due, now_ms + 1000, std::memory_order_relaxed)) {
+      suppressed_.fetch_add(1, std::memory_order_relaxed);
+      return false;
+    }
+    suppressed = suppressed_.exchange(0, std::memory_order_relaxed);
+    return true;
+  }
+
+ private:
+  std::atomic<uint64_t> due_{0};
+  std::atomic<uint64_t> suppressed_{0};
+};
+
 }  // namespace postern::proxy

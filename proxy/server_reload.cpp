@@ -104,7 +104,7 @@ void Server::each_minute() {
   if (auto changed = lasting_.tickets->refresh(now); !changed)
     log::error("ticket keys", {{"error", changed.error().text}});
   else if (*changed)
-    log::info("ticket keys rotated");
+    log::info("ticket keys rotated", {{"warning", lasting_.tickets->warning()}});
   for (const auto& certificate : snapshot_->certificates->all())
     if (certificate->not_after < std::chrono::system_clock::to_time_t(now))
       log::warn("certificate has expired", {{"certificate", certificate->id}});

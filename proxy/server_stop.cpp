@@ -2,6 +2,8 @@
 // The end: stop accepting, let live sessions finish within the grace, cut the rest, leave nothing behind.
 #include <unistd.h>
 
+#include <csignal>
+
 #include "proxy/log.hpp"
 #include "proxy/process.hpp"
 #include "proxy/server.hpp"
@@ -52,6 +54,9 @@ void Server::finish() {
   for (const auto& worker : workers_) worker->join();
   if (probes_) probes_->close();
   watcher_->close();
+  // Without their handles the default would apply, and an impatient manager would turn a clean exit into a
+  // death by signal.
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
   for (uv_handle_t* handle :
        {reinterpret_cast<uv_handle_t*>(&minute_), reinterpret_cast<uv_handle_t*>(&grace_),
         reinterpret_cast<uv_handle_t*>(&watchdog_), reinterpret_cast<uv_handle_t*>(&inbox_signal_),

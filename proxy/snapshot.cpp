@@ -36,6 +36,8 @@ std::shared_ptr<const Destination> make_destination(const conf::DestinationConf&
   made->resume.resize(lasting.counters->workers.size());
   if (uses_tls(conf) && !problems.blames(conf.path)) {
     if (!trust) trust = tls::TrustStore::load();
+    if (!trust->problem().empty() && !conf.tls_allow_invalid_certs)
+      problems.warn(conf.path, trust->problem());
     if (auto context = tls::ClientContext::make(conf, trust))
       made->tls = std::move(*context);
     else
@@ -151,9 +153,12 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
 
   // It changes what the running snapshot uses, so only when everything else is right; and before the
   // listeners, which must know whether there are tickets.
-  if (problems.ok())
+  if (problems.ok()) {
     if (auto configured = lasting.tickets->configure(made->config.tickets); !configured)
       problems.add("tls.tickets.file", configured.error().text);
+    else if (const std::string& text = lasting.tickets->warning(); !text.empty())
+      problems.warn("tls.tickets.file", text);
+  }
 
   std::vector<bool> kept;  // listeners that go on exactly as they were, with their old destination
   if (previous) {

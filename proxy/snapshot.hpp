@@ -15,6 +15,7 @@
 #include "conf/problem.hpp"
 #include "proxy/counters.hpp"
 #include "proxy/health.hpp"
+#include "proxy/log.hpp"
 #include "tls/certificate.hpp"
 #include "tls/context.hpp"
 #include "tls/engine.hpp"
@@ -39,6 +40,7 @@ struct Destination {
 /// How many connections a listener has, over all workers and snapshots.
 struct Occupancy {
   std::atomic<uint32_t> live{0};
+  SharedThrottle full;  // of the warning that there are too many
 };
 
 struct ListenerRuntime {

@@ -14,7 +14,8 @@ inline void count_handshake(TlsSide& side, const tls::Facts& facts) {
   if (facts.resumed) side.resumed.add();
   size_t group = 0;
   while (group + 1 < tls_group_count && conf::name(static_cast<conf::Group>(group)) != facts.group) ++group;
-  side.groups[group].add();
+  // A TLS 1.2 resumption exchanges no key at all.
+  if (!facts.resumed || group + 1 < tls_group_count) side.groups[group].add();
 }
 
 inline void count_failure(TlsSide& side, tls::Failure failure) {

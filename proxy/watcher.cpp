@@ -135,7 +135,7 @@ void Watcher::State::look() {
   if (more_to_hear) postpone();
   if (changed.empty()) return;
   const Report tell = report;  // the call may replace the set, or end us
-  tell(std::move(changed));
+  tell(changed);
 }
 
 /// Brings the directories listened to in line with the files. True if one was added.

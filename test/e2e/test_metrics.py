@@ -186,6 +186,10 @@ def test_the_probes_answer_their_paths_and_methods(t):
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4"), headers
     whole, head = daemon.http("/healthz")[2], daemon.http("/healthz", "HEAD")[2]
     assert head["Content-Length"] == whole["Content-Length"] == "3", (head, whole)
+    raw = wire.connect(int(daemon.conf["metrics.bind"].rsplit(":", 1)[1]))
+    raw.send("HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = raw.rest()
+    assert answer.endswith(b"\r\n\r\n") and b"ok" not in answer.split(b"\r\n", 1)[1].lower(), answer
 
 
 @test(quick=True)
