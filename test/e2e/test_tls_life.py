@@ -245,8 +245,14 @@ def test_testssl_finds_nothing_weak(t):
 @test(limit=60, needs=("sslscan",))
 def test_sslscan_sees_only_the_nine_suites(t):
     daemon = front(t, ("ec", t.pki.leaf(NAME)), ("rsa", t.pki.leaf(NAME, kind="rsa")))
-    text = subprocess.run(["sslscan", "--no-colour", f"--sni-name={NAME}", f"127.0.0.1:{daemon.port('smtp')}"],
-                          capture_output=True, text=True, timeout=t.scaled(50), check=False).stdout
+    # Its TLS 1.3 probe sends random bytes as an X25519 key. wolfSSL refuses half of those, the ones with the bit
+    # that RFC 7748 has receivers ignore and that no real key has set.
+    for _ in range(12):
+        text = subprocess.run(["sslscan", "--no-colour", f"--sni-name={NAME}", f"127.0.0.1:{daemon.port('smtp')}"],
+                              capture_output=True, text=True, timeout=t.scaled(20), check=False).stdout
+        if "TLSv1.3   enabled" in text:
+            break
+        time.sleep(1)  # its random bytes are those of the second
     suites = {line.split()[4] for line in text.splitlines() if line.startswith(("Preferred", "Accepted"))}
     allowed = {"TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"} | {
         f"ECDHE-{k}-{r}" for k in ("ECDSA", "RSA") for r in ("AES256-GCM-SHA384", "AES128-GCM-SHA256", "CHACHA20-POLY1305")}
