@@ -18,14 +18,24 @@ constexpr std::array<std::string_view, 1> alpn_smtp = {"smtp"};
 constexpr std::array<std::string_view, 1> alpn_lmtp = {"lmtp"};
 constexpr std::array<std::string_view, 1> alpn_http = {"http/1.1"};
 
+template <class T>
+[[maybe_unused]] std::unique_ptr<Dialogue> dialogue(const DialogueRules& rules, bool encrypted,
+                                                    DialogueEvents* events) {
+  return std::make_unique<T>(rules, encrypted, events);
+}
+template <class T>
+[[maybe_unused]] std::unique_ptr<Replay> replay(const ReplayRules& rules, const Login& login) {
+  return std::make_unique<T>(rules, login);
+}
+
 constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
-    {Protocol::imap, "imap", true, alpn_imap, 143, 993},
-    {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995},
-    {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0},
-    {Protocol::submission, "submission", true, alpn_submission, 587, 465},
-    {Protocol::smtp, "smtp", true, alpn_smtp, 25, 0},
-    {Protocol::lmtp, "lmtp", true, alpn_lmtp, 24, 0},
-    {Protocol::http, "http", false, alpn_http, 80, 443},
+    {Protocol::imap, "imap", true, alpn_imap, 143, 993, nullptr, nullptr},
+    {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, nullptr, nullptr},
+    {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, nullptr, nullptr},
+    {Protocol::submission, "submission", true, alpn_submission, 587, 465, nullptr, nullptr},
+    {Protocol::smtp, "smtp", true, alpn_smtp, 25, 0, nullptr, nullptr},
+    {Protocol::lmtp, "lmtp", true, alpn_lmtp, 24, 0, nullptr, nullptr},
+    {Protocol::http, "http", false, alpn_http, 80, 443, nullptr, nullptr},
 }};
 
 static_assert([] {

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "conf/config.hpp"
+#include "protocols/dialogue.hpp"
+#include "protocols/replay.hpp"
 
 namespace postern::protocols {
 
@@ -19,6 +22,13 @@ struct ProtocolRow {
   std::span<const std::string_view> alpn;  // names a listener accepts, best first
   uint16_t port;                           // registered; plain or STARTTLS
   uint16_t implicit_port;                  // registered; 0: none
+
+  // Both sides of a login; null where Postern holds no conversation. What is passed by reference must outlive
+  // what is made.
+  using MakeDialogue = std::unique_ptr<Dialogue> (*)(const DialogueRules&, bool encrypted, DialogueEvents*);
+  using MakeReplay = std::unique_ptr<Replay> (*)(const ReplayRules&, const Login&);
+  MakeDialogue dialogue;
+  MakeReplay replay;
 };
 
 const ProtocolRow& row(conf::Protocol protocol);
