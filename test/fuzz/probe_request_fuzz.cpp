@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const ProbeRequest whole = parse_probe_request(bytes);
   if (whole.verdict == ProbeVerdict::complete) {
-    require(whole.consumed <= size && whole.consumed >= 18,
+    require(whole.consumed <= size && whole.consumed >= 16,
             "consumed more than there is, or less than a head");
     require(bytes.substr(0, whole.consumed).ends_with("\r\n\r\n"), "a head without its end");
     require(whole.path.starts_with('/'), "no path");
