@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "tls/context.hpp"
+#include "tls/wolfssl.hpp"
 
 namespace postern::tls {
 namespace {
@@ -67,6 +68,25 @@ Library inspect() {
   return result;
 }
 
+/// wolfSSL finds out what the processor can do when a primitive is first used, and keeps it in plain
+/// variables. So each is used once before there are threads.
+void acquaint() {
+  uint8_t bytes[64] = {};
+  Aes aes;
+  if (wc_AesInit(&aes, nullptr, INVALID_DEVID) == 0) {
+    wc_AesGcmSetKey(&aes, bytes, 32);
+    wc_AesFree(&aes);
+  }
+#ifdef HAVE_POLY1305
+  Poly1305 poly;
+  wc_Poly1305SetKey(&poly, bytes, 32);
+#endif
+  wc_Sha256Hash(bytes, sizeof bytes, bytes);
+  wc_Sha512Hash(bytes, sizeof bytes, bytes);
+  WC_RNG random;
+  if (wc_InitRng(&random) == 0) wc_FreeRng(&random);
+}
+
 }  // namespace
 
 const Library& library() {
@@ -75,7 +95,11 @@ const Library& library() {
 }
 
 void init() {
-  static const int done = wolfSSL_Init();
+  static const bool done = [] {
+    wolfSSL_Init();
+    acquaint();
+    return true;
+  }();
   (void)done;
 }
 

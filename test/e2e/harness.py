@@ -21,9 +21,9 @@ class Skip(Exception):
 
 
 class Test:
-    def __init__(self, function, limit, quick, needs, root, alone, soak):
+    def __init__(self, function, limit, quick, needs, root, alone, soak, plain):
         self.function, self.limit, self.quick = function, limit, quick
-        self.needs, self.root, self.alone, self.soak = needs, root, alone, soak
+        self.needs, self.root, self.alone, self.soak, self.plain = needs, root, alone, soak, plain
         self.topic = function.__module__.removeprefix("test_")
         self.name = function.__name__.removeprefix("test_")
 
@@ -32,12 +32,12 @@ class Test:
         return f"{self.topic}: {self.name.replace('_', ' ')}"
 
 
-def test(limit=20, quick=False, needs=(), root=False, alone=False, soak=False):
+def test(limit=20, quick=False, needs=(), root=False, alone=False, soak=False, plain=False):
     """limit: seconds until it counts as hung. quick: part of --quick. needs: programs. alone: measures time or
-    memory, so nothing runs beside it. soak: only with --soak."""
+    memory, so nothing runs beside it. soak: only with --soak. plain: says nothing about a sanitized build."""
 
     def mark(function):
-        REGISTRY.append(Test(function, limit, quick, needs, root, alone, soak))
+        REGISTRY.append(Test(function, limit, quick, needs, root, alone, soak, plain))
         return function
 
     return mark

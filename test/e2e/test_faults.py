@@ -330,7 +330,7 @@ def test_two_thousand_half_open_clients_do_not_slow_the_good_ones(t):
 
     dripping = threading.Thread(target=drip)
     dripping.start()
-    assert daemon.metric("postern_connections_active", listener="tls") >= crowd_size
+    t.await_that(lambda: daemon.metric("postern_connections_active", listener="tls") >= crowd_size, about="the crowd")
     beside = asyncio.run(good_clients(port, context, 300))
     measured = time.monotonic()
     over.set()
