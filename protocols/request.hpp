@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The grammar of requests that IMAP and ManageSieve share: `[tag SP] command [SP arguments]`, with literals
+// (protocols.md 2.2, limits 1.3). Input is consumed as it comes, so a literal never stands there whole; what
+// arguments held is wiped; memory is bounded whatever comes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocols/input.hpp"
+
+namespace postern::protocols {
+
+class RequestParser {
+ public:
+  static constexpr size_t longest_request = 65536;  // all arguments together; and each of them
+  static constexpr size_t longest_tag = 128;
+  static constexpr size_t longest_command = 15;
+  static constexpr size_t most_digits = 15;            // of a literal's length
+  static constexpr size_t most_arguments = 128;        // kept; more are counted and dropped
+  static constexpr size_t most_skipped = 1024 * 1024;  // of refused literals that come unasked
+
+  enum class Event : uint8_t {
+    more,      // nothing whole yet; all input is consumed
+    request,   // tag(), command(), argument(): until the next call
+    go_ahead,  // a client waits for leave to send literal_size() bytes; then call again
+    error,     // error(), and tag() if a valid one was read; what is left of the line skips itself
+    lost,      // after an error: too much is on its way to be skipped. Close
+  };
+
+  enum class Kind : uint8_t { atom, quoted, literal, open, close };  // the last two are parentheses
+  struct Argument {
+    Kind kind = Kind::atom;
+    std::string_view value;
+    [[nodiscard]] bool is_string() const { return kind < Kind::open; }
+  };
+
+  /// `tagged`: IMAP; without: ManageSieve.
+  explicit RequestParser(bool tagged) : tagged_(tagged) { start(); }
+
+  Event next(Input& in);
+  /// Only between requests: what comes next is one line of arguments alone, the answer to a challenge. An
+  /// empty line is a request without arguments then.
+  void expect_answer();
+  /// Forgets everything, also what was to be skipped.
+  void reset();
+
+  [[nodiscard]] std::string_view tag() const { return tag_; }
+  [[nodiscard]] std::string_view command() const { return command_; }  // as sent, UID in front left out
+  /// Those kept: most_arguments at most.
+  [[nodiscard]] size_t argument_count() const { return pieces_.size(); }
+  [[nodiscard]] Argument argument(size_t index) const;
+  [[nodiscard]] std::string_view error() const { return error_; }
+  [[nodiscard]] size_t literal_size() const { return literal_left_; }
+
+ private:
+  enum class State : uint8_t {
+    start,  // white space before a tag or command
+    tag,
+    before_command,
+    command,
+    gap,  // between arguments
+    atom,
+    quoted,
+    escaped,
+    literal_length,
+    literal_plus,
+    literal_end,  // CR LF behind the brace
+    literal_data,
+    skip_line,
+    skip_data,
+    lost,
+  };
+  struct Piece {
+    Kind kind;
+    uint32_t begin, size;
+  };
+  /// What the end of a skipped line looks like: `{`, digits, `+`, `}` announce data to be skipped as well.
+  enum class Tail : uint8_t { none, open, digits, plus, closed };
+
+  struct Outcome {
+    Event event = Event::more;
+    size_t used = 0;
+  };
+
+  void start();
+  Outcome step(std::string_view text);
+  Outcome head(std::string_view text);
+  Outcome arguments(std::string_view text);
+  Outcome quoted(std::string_view text);
+  Outcome literal(std::string_view text);
+  Outcome skip(std::string_view text);
+  Event end_of_command(bool line_ends);
+  Event end_of_line();
+  Event begin_argument(char c);
+  Event grow(std::string_view bytes, std::string_view complaint);
+  bool finish(Kind kind);
+  Event fail(std::string text, bool line_ends = false);
+
+  const bool tagged_;
+  bool answer_ = false;  // arguments alone
+  bool cr_ = false;      // the byte before was a CR, which only a LF may follow
+  State state_ = State::start;
+  Tail tail_ = Tail::none;
+  bool plus_ = false;  // the literal comes unasked
+  uint64_t number_ = 0;
+  size_t digits_ = 0;
+  size_t literal_left_ = 0;
+  size_t skipped_ = 0;
+  size_t total_ = 0;    // bytes of all arguments that are complete
+  size_t current_ = 0;  // of the one that is not
+  std::string tag_, command_, error_;
+  Input bytes_;  // of the arguments kept
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace postern::protocols
