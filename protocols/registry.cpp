@@ -4,6 +4,8 @@
 
 #include <array>
 
+#include "protocols/pop3/dialogue.hpp"
+
 namespace postern::protocols {
 namespace {
 
@@ -30,7 +32,7 @@ template <class T>
 
 constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
     {Protocol::imap, "imap", true, alpn_imap, 143, 993, nullptr, nullptr},
-    {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, nullptr, nullptr},
+    {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, dialogue<Pop3Dialogue>, nullptr},
     {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, nullptr, nullptr},
     {Protocol::submission, "submission", true, alpn_submission, 587, 465, nullptr, nullptr},
     {Protocol::smtp, "smtp", true, alpn_smtp, 25, 0, nullptr, nullptr},
