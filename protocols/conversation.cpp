@@ -46,6 +46,12 @@ Step Conversation::rejected(std::string_view said, bool hide, std::string& out) 
   return failed(out);
 }
 
+Step Conversation::upgrade(Input& in) {
+  if (!in.empty() && events_) events_->clear_text_discarded(in.size());
+  in.clear();
+  return {Want::start_tls, Parting::none};
+}
+
 Step Conversation::begin_sasl(std::string_view name, std::optional<std::string_view> initial,
                               std::string& out) {
   const auto mechanism = mechanism_named(name);

@@ -77,6 +77,9 @@ class Conversation : public Dialogue {
   }
   [[nodiscard]] bool upgradable() const { return rules_.can_upgrade && !encrypted_; }
 
+  /// The go-ahead for TLS is said: forgets all input behind the command.
+  Step upgrade(Input& in);
+
   /// AUTH and AUTHENTICATE with a mechanism named: checks and their replies in the order of protocols.md 1.4.
   Step begin_sasl(std::string_view mechanism, std::optional<std::string_view> initial, std::string& out);
   Step answer_sasl(std::string_view base64, std::string& out);

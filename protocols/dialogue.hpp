@@ -48,6 +48,8 @@ class DialogueEvents {
  public:
   /// `method` is static text, or empty for a mechanism nobody knows.
   virtual void login_refused(std::string_view method, Refusal refusal) = 0;
+  /// Bytes stood behind STARTTLS in clear: somebody tried to have them taken for encrypted ones.
+  virtual void clear_text_discarded(size_t bytes) { (void)bytes; }
 
  protected:
   ~DialogueEvents() = default;
