@@ -39,7 +39,7 @@ class RequestParser {
   };
 
   /// `tagged`: IMAP; without: ManageSieve.
-  explicit RequestParser(bool tagged) : tagged_(tagged) { start(); }
+  explicit RequestParser(bool tagged) : tagged_(tagged) {}
 
   Event next(Input& in);
   /// Only between requests: what comes next is one line of arguments alone, the answer to a challenge. An
@@ -62,7 +62,8 @@ class RequestParser {
     tag,
     before_command,
     command,
-    gap,  // between arguments
+    gap,    // between arguments
+    tilde,  // an atom, or in front of a literal
     atom,
     quoted,
     escaped,
@@ -80,33 +81,36 @@ class RequestParser {
   };
   /// What the end of a skipped line looks like: `{`, digits, `+`, `}` announce data to be skipped as well.
   enum class Tail : uint8_t { none, open, digits, plus, closed };
-
+  /// How many bytes of the text are done with. Where an event comes with 0, the next state looks at them
+  /// again.
   struct Outcome {
     Event event = Event::more;
     size_t used = 0;
   };
 
-  void start();
+  void forget();
   Outcome step(std::string_view text);
   Outcome head(std::string_view text);
-  Outcome arguments(std::string_view text);
+  Outcome between(std::string_view text);
+  Outcome atom(std::string_view text);
   Outcome quoted(std::string_view text);
-  Outcome literal(std::string_view text);
-  Outcome skip(std::string_view text);
-  Event end_of_command(bool line_ends);
-  Event end_of_line();
-  Event begin_argument(char c);
-  Event grow(std::string_view bytes, std::string_view complaint);
-  bool finish(Kind kind);
-  Event fail(std::string text, bool line_ends = false);
+  Outcome length(char c);
+  Outcome announced(bool unasked);
+  Outcome data(std::string_view text);
+  Outcome skip_line(std::string_view text);
+  Outcome bare_cr();
+  Outcome bad(char c, std::string_view place);
+  Outcome fail(std::string_view text);
+  void keep(std::string_view bytes);
+  Outcome finish(Kind kind, size_t used);
 
   const bool tagged_;
-  bool answer_ = false;  // arguments alone
-  bool cr_ = false;      // the byte before was a CR, which only a LF may follow
+  bool finished_ = false;  // what was reported is forgotten by the next call
+  bool cr_ = false;        // the byte before was a CR, which only a LF may follow
   State state_ = State::start;
   Tail tail_ = Tail::none;
-  bool plus_ = false;  // the literal comes unasked
-  uint64_t number_ = 0;
+  bool unasked_ = false;  // the literal waits for no leave
+  uint64_t number_ = 0;   // of a literal
   size_t digits_ = 0;
   size_t literal_left_ = 0;
   size_t skipped_ = 0;
