@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "conf/secret.hpp"
+
 namespace postern::protocols {
 namespace {
 
@@ -30,6 +32,11 @@ std::optional<std::string> decode(const Table& table, std::string_view text) {
   out.reserve(text.size() / 4 * 3 + 3);
   uint32_t bits = 0;
   size_t digits = 0, padding = 0;
+  // What was decoded so far may be most of a password.
+  const auto refused = [&]() -> std::optional<std::string> {
+    conf::wipe(out);
+    return std::nullopt;
+  };
   for (const char c : text) {
     const int8_t value = table[static_cast<uint8_t>(c)];
     if (value == space) continue;
@@ -37,7 +44,7 @@ std::optional<std::string> decode(const Table& table, std::string_view text) {
       ++padding;
       continue;
     }
-    if (value == none || padding != 0) return std::nullopt;
+    if (value == none || padding != 0) return refused();
     bits = bits << 6 | static_cast<uint32_t>(value);
     if (++digits % 4 == 0) {
       out += static_cast<char>(bits >> 16);
@@ -47,7 +54,7 @@ std::optional<std::string> decode(const Table& table, std::string_view text) {
     }
   }
   const size_t rest = digits % 4;
-  if (rest == 1 || (padding != 0 && (rest == 0 || rest + padding != 4))) return std::nullopt;
+  if (rest == 1 || (padding != 0 && (rest == 0 || rest + padding != 4))) return refused();
   if (rest == 2) out += static_cast<char>(bits >> 4);
   if (rest == 3) {
     out += static_cast<char>(bits >> 10);

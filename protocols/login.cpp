@@ -57,7 +57,7 @@ std::string gs2_user(std::string_view header) {
 std::optional<OAuthParts> split_oauth(std::string_view message) {
   constexpr char separator = '\x01';
   OAuthParts parts;
-  bool have_token = false;
+  bool have_token = false, have_user = false;
   bool first = true;
   const bool gs2 = message.starts_with("n,") || message.starts_with("y,") || message.starts_with("p=");
   while (!message.empty()) {
@@ -74,12 +74,13 @@ std::optional<OAuthParts> split_oauth(std::string_view message) {
     constexpr std::string_view bearer = "Bearer ";
     if (!have_token && same_word(key, "auth") && same_word(value.substr(0, bearer.size()), bearer)) {
       parts.token = value.substr(bearer.size());
-      have_token = !parts.token.empty();
-    } else if (parts.user.empty() && !gs2 && same_word(key, "user")) {
+      have_token = true;
+    } else if (!have_user && !gs2 && same_word(key, "user")) {
       parts.user = value;
+      have_user = true;
     }
   }
-  if (!have_token || !is_utf8(parts.user)) return std::nullopt;
+  if (parts.token.empty() || !is_utf8(parts.user)) return std::nullopt;
   return parts;
 }
 

@@ -35,11 +35,12 @@ struct Login {
 struct PlainParts {
   std::string_view authzid, authcid, password;
 };
-/// Nothing unless there are exactly two NULs, user and password are not empty, and both are UTF-8.
+/// Nothing unless there are exactly two NULs, user and password are not empty, and all is UTF-8.
 std::optional<PlainParts> split_plain(std::string_view message);
 conf::Secret make_plain(std::string_view user, std::string_view password);
 
-/// User and token of an OAUTHBEARER or XOAUTH2 message, either form; nothing if it has no token.
+/// User and token of an OAUTHBEARER or XOAUTH2 message, either form; nothing if it has no token. Of
+/// repeated pairs the first counts.
 struct OAuthParts {
   std::string user;        // may be empty
   std::string_view token;  // into the message

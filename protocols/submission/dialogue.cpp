@@ -77,7 +77,8 @@ std::optional<Step> SubmissionDialogue::take(Input& in, std::string& out) {
   }
   if (in_exchange()) return answer_sasl(*text, out);
   if (!count_command()) return Step{Want::close, Parting::commands};
-  return command(*text, out);
+  const Step step = command(*text, out);
+  return step.want == Want::start_tls ? upgrade(in) : step;
 }
 
 void SubmissionDialogue::line(Say, std::string_view text, std::string& out) {
