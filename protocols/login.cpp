@@ -22,6 +22,13 @@ std::optional<PlainParts> split_plain(std::string_view message) {
   return parts;
 }
 
+std::optional<PlainParts> own_password(const Login& login) {
+  if (login.mechanism != Mechanism::plain) return std::nullopt;
+  const auto parts = split_plain(login.message.reveal());
+  if (!parts || (!parts->authzid.empty() && parts->authzid != parts->authcid)) return std::nullopt;
+  return parts;
+}
+
 conf::Secret make_plain(std::string_view user, std::string_view password) {
   std::string message;
   message.reserve(user.size() + password.size() + 2);

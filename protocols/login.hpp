@@ -37,6 +37,8 @@ struct PlainParts {
 };
 /// Nothing unless there are exactly two NULs, user and password are not empty, and all is UTF-8.
 std::optional<PlainParts> split_plain(std::string_view message);
+/// User and password of a PLAIN login that speaks for nobody else: what any other way to log in can carry.
+std::optional<PlainParts> own_password(const Login& login);
 conf::Secret make_plain(std::string_view user, std::string_view password);
 
 /// User and token of an OAUTHBEARER or XOAUTH2 message, either form; nothing if it has no token. Of

@@ -79,8 +79,7 @@ std::optional<Step> Pop3Dialogue::take(Input& in, std::string& out) {
   if (in_exchange()) return answer_sasl(*text, out);
   if (!count_command()) return Step{Want::close, Parting::commands};
   const Step step = command(*text, out);
-  if (step.want == Want::start_tls) in.clear();  // nothing said in clear is answered inside TLS
-  return step;
+  return step.want == Want::start_tls ? upgrade(in) : step;
 }
 
 Step Pop3Dialogue::command(std::string_view text, std::string& out) {

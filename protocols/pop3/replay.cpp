@@ -168,10 +168,8 @@ ReplayStep Pop3Replay::end(ReplayWant want, ReplayFault fault) {
 
 /// What USER and PASS can carry of the message. Nothing: it must go as it is.
 std::optional<PlainParts> Pop3Replay::name_and_password() const {
-  if (login_.mechanism != Mechanism::plain) return std::nullopt;
-  const auto parts = split_plain(login_.message.reveal());
-  if (!parts || (!parts->authzid.empty() && parts->authzid != parts->authcid)) return std::nullopt;
-  if (!one_line(parts->authcid) || !one_line(parts->password)) return std::nullopt;
+  const auto parts = own_password(login_);
+  if (!parts || !one_line(parts->authcid) || !one_line(parts->password)) return std::nullopt;
   return parts;
 }
 
