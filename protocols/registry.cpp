@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "protocols/imap/dialogue.hpp"
 #include "protocols/managesieve/dialogue.hpp"
 #include "protocols/pop3/dialogue.hpp"
 #include "protocols/pop3/replay.hpp"
@@ -35,7 +36,7 @@ template <class T>
 }
 
 constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
-    {Protocol::imap, "imap", true, alpn_imap, 143, 993, nullptr, nullptr},
+    {Protocol::imap, "imap", true, alpn_imap, 143, 993, dialogue<ImapDialogue>, nullptr},
     {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, dialogue<Pop3Dialogue>, replay<Pop3Replay>},
     {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, dialogue<ManageSieveDialogue>, nullptr},
     {Protocol::submission, "submission", true, alpn_submission, 587, 465, dialogue<SubmissionDialogue>,

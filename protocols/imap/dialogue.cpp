@@ -97,8 +97,7 @@ std::optional<Step> ImapDialogue::take(Input& in, std::string& out) {
   if (!count_command()) return Step{Want::close, Parting::commands};
   const Step step = command(out);
   parser_.reset();  // what it held may be a password
-  if (step.want == Want::start_tls) in.clear();
-  return step;
+  return step.want == Want::start_tls ? upgrade(in) : step;
 }
 
 Step ImapDialogue::command(std::string& out) {
