@@ -17,10 +17,6 @@ struct Feature {
 constexpr auto unsupported = std::to_array<Feature>({
     {"mapping.source", "redis"},
     {"mapping.source", "sql"},
-    {"listener.*.protocol", "imap"},
-    {"listener.*.protocol", "pop3"},
-    {"listener.*.protocol", "managesieve"},
-    {"listener.*.protocol", "submission"},
     {"listener.*.protocol", "http"},
     {"http.route", ""},
     {"admin", ""},

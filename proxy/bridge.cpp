@@ -25,15 +25,16 @@ Bridge::Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms
       idle_ms_(idle_ms),
       last_byte_(worker.now()) {}
 
-void Bridge::run(std::span<const uint8_t> early, bool client_over, bool clean) {
+void Bridge::run(const Before& before) {
   client_.stream.belong_to(*this);
   backend_.stream.belong_to(*this);
   arm();
   backend_.stream.read(true);
-  if (!early.empty()) stream_data(client_.stream, early);
+  if (!before.from_backend.empty()) stream_data(backend_.stream, before.from_backend);
+  if (!over_ && !before.from_client.empty()) stream_data(client_.stream, before.from_client);
   if (over_) return;
-  if (client_over)
-    pass_end(client_, clean);
+  if (before.client_over)
+    pass_end(client_, before.client_clean);
   else if (!client_.stalled)
     client_.stream.read(true);
 }

@@ -30,8 +30,14 @@ class Bridge final : public StreamEvents {
   Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend, Cell& to_client,
          BridgeEvents& owner);
 
-  /// Begins with what was read from the client before; `client_end` if its input is already over.
-  void run(std::span<const uint8_t> early, bool client_over, bool clean);
+  /// What was read before the bridge: it is passed on first. `client_over`: the client's input is already
+  /// over.
+  struct Before {
+    std::span<const uint8_t> from_client, from_backend;
+    bool client_over = false;
+    bool client_clean = true;
+  };
+  void run(const Before& before);
   void stop();  // no more events; the streams stay as they are
 
   [[nodiscard]] uint64_t to_backend() const { return client_.sent_on; }

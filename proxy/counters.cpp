@@ -15,6 +15,14 @@ auto values(const Map& map) {
 
 }  // namespace
 
+size_t auth_method(std::string_view name) {
+  constexpr size_t command = 4, unknown = 5;
+  if (name.empty()) return unknown;
+  for (size_t i = 0; i < command; ++i)
+    if (name == auth_method_names[i]) return i;
+  return command;
+}
+
 std::shared_ptr<ListenerCounters> Counters::listener(const std::string& name, conf::Protocol protocol) {
   const std::lock_guard lock(mutex_);
   // A listener that changes its protocol is another series: the protocol is one of the labels.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conf/config.hpp"
@@ -60,6 +61,25 @@ inline constexpr std::array<const char*, 5> end_reason_names = {"eof", "idle", "
 enum class AttemptResult : uint8_t { ok, connect, later, refused };
 inline constexpr std::array<const char*, 4> attempt_names = {"ok", "connect", "later", "refused"};
 
+/// postern_auth_total{protocol, mechanism, result}. `command`: LOGIN or USER and PASS.
+enum class AuthResult : uint8_t { ok, rejected, malformed, privacy, unavailable };
+inline constexpr std::array<const char*, 5> auth_result_names = {"ok", "rejected", "malformed", "privacy",
+                                                                 "unavailable"};
+inline constexpr std::array<const char*, 6> auth_method_names = {"PLAIN",   "LOGIN",   "OAUTHBEARER",
+                                                                 "XOAUTH2", "command", "unknown"};
+size_t auth_method(std::string_view name);  // index of the label for what a dialogue calls a login
+inline constexpr size_t interactive_count = 4;
+
+/// postern_backend_stage_seconds{stage}: the backend leg of a login, part by part.
+enum class LegStage : uint8_t { connect, conversation, authentication };
+inline constexpr std::array<const char*, 3> leg_stage_names = {"connect", "conversation", "authentication"};
+
+/// postern_store_lookups_total{result}
+enum class Lookup : uint8_t { found, absent, error, timeout };
+inline constexpr std::array<const char*, 4> lookup_names = {"found", "absent", "error", "timeout"};
+inline constexpr std::array<uint64_t, 8> lookup_bounds = {1,      10,      100,       1'000,
+                                                          10'000, 100'000, 1'000'000, 5'000'000};
+
 /// postern_tls_handshakes_total{version, result}; the result is "ok" or a tls::Failure name, or "timeout".
 enum class TlsVersion : uint8_t { none, tls12, tls13 };
 inline constexpr std::array<const char*, 3> tls_version_names = {"none", "1.2", "1.3"};
@@ -93,6 +113,13 @@ struct alignas(64) WorkerCells {
   std::array<Histogram<session_bounds.size()>, conf::protocol_count> session_seconds;
   Histogram<lag_bounds.size()> loop_lag;
   Cell accept_pauses;  // out of descriptors or memory
+
+  using AuthCells = std::array<std::array<Cell, auth_result_names.size()>, auth_method_names.size()>;
+  std::array<AuthCells, interactive_count> auth;
+  std::array<Histogram<connect_bounds.size()>, leg_stage_names.size()> leg_stages;
+  Cell cache_hits, cache_misses;
+  std::array<Cell, lookup_names.size()> lookups;
+  Histogram<lookup_bounds.size()> lookup_seconds;
 };
 
 /// One entry a listener name, one cell block a worker.

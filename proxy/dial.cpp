@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
+#include "protocols/registry.hpp"
 #include "proxy/log.hpp"
 #include "proxy/tls_counting.hpp"
 #include "proxy/worker.hpp"
@@ -57,7 +58,13 @@ Dial::Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot,
           *worker.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
       began_(uv_hrtime()),
       window_end_(worker.now() + static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count())),
-      retries_left_(snapshot_->config.server.backend_connect_retries) {}
+      retries_left_(snapshot_->config.server.backend_connect_retries),
+      trial_(std::make_unique<Trial>(worker, snapshot_, destination_, protocol, caller)) {}
+
+void Dial::conduct(const protocols::ReplayRules& rules, const protocols::Login& login) {
+  rules_ = &rules;
+  login_ = &login;
+}
 
 void Dial::start() {
   const auto& leg = destination_->conf.leg(protocol_);
@@ -65,15 +72,14 @@ void Dial::start() {
   leg_ = &*leg;
   if (leg_->forwarding == conf::Forwarding::xclient && caller_.ttl <= 1)
     return fail(Fault::loop, "forwarding TTL is used up");
-  admission_ = destination_->health->admit(snapshot_->health, worker_.now());
-  if (admission_ == Health::Admission::refuse) return fail(Fault::breaker_open, "destination is marked down");
+  if (!trial_->admit()) return fail(Fault::breaker_open, "destination is marked down");
   round();
 }
 
 void Dial::cancel() {
   if (over_) return;
   over_ = true;
-  destination_->health->abandon(admission_);
+  if (trial_) trial_->abandon();
   Waiter::cancel();
   timer_.stop();
   drop_attempt();
@@ -199,6 +205,7 @@ void Dial::connect(int fd) {
   connecting_ = attempt;
 }
 
+/// Forgets what an attempt got to; the next begins from nothing.
 void Dial::drop_attempt() {
   if (connecting_) {
     connecting_->dial = nullptr;
@@ -206,7 +213,12 @@ void Dial::drop_attempt() {
              [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
     connecting_ = nullptr;
   }
-  if (stream_) stream_->close();
+  if (stream_) {
+    stream_->close();
+    spent_ = std::move(stream_);  // it may be what is calling
+  }
+  replay_.reset();
+  input_.clear();
 }
 
 std::string Dial::proxy_header() const {
@@ -230,28 +242,72 @@ void Dial::connected(uv_tcp_t* tcp) {
   stream_ = std::make_unique<Stream>(worker_, events);
   stream_->adopt(tcp);
   const std::string header = proxy_header();
-  if (leg_->tls != conf::TlsMode::implicit) {
-    const std::span bytes(reinterpret_cast<const uint8_t*>(header.data()), header.size());
-    if (!header.empty() && !stream_->write_clear(bytes))
-      return attempt_failed(Fault::proxy_write, "the PROXY header could not be sent");
-    return succeed();
-  }
+  if (leg_->tls == conf::TlsMode::implicit) return start_tls(header);
+  const std::span bytes(reinterpret_cast<const uint8_t*>(header.data()), header.size());
+  if (!header.empty() && !stream_->write_clear(bytes))
+    return attempt_failed(Fault::proxy_write, "the PROXY header could not be sent");
+  established();
+}
+
+void Dial::start_tls(std::string_view prefix) {
   const auto& resume = destination_->resume[worker_.index][static_cast<size_t>(protocol_)];
   auto engine = tls::Engine::client(destination_->tls, destination_->conf.tls_server_name, resume.get());
   if (!engine) return attempt_failed(Fault::memory, "no memory for TLS");
   stream_->read(true);
-  stream_->start_tls(std::move(engine), {}, header);
+  stream_->start_tls(std::move(engine), {}, prefix);
 }
 
 void Dial::stream_secured(Stream& stream) {
   count_handshake(worker_.cells.backend, stream.tls()->facts());
-  succeed();
+  if (!replay_) return established();
+  std::string out;
+  const protocols::ReplayStep step = replay_->tls_started(out);
+  converse(step, out);
+}
+
+// --- the conversation -------------------------------------------------------------------------------
+
+/// The leg stands as the configuration wants it from the first byte on: connected, and encrypted if implicit.
+void Dial::established() {
+  connected_at_ = uv_hrtime();
+  if (!rules_) return succeed();
+  replay_ = protocols::row(protocol_).replay(*rules_, *login_);
+  stream_->read(true);  // the backend speaks first
+}
+
+void Dial::stream_data(Stream&, std::span<const uint8_t> plain) {
+  if (!replay_) return;
+  input_.append(plain);
+  std::string out;
+  const protocols::ReplayStep step = replay_->advance(input_, out);
+  converse(step, out);
+}
+
+void Dial::converse(protocols::ReplayStep step, const std::string& out) {
+  const std::span bytes(reinterpret_cast<const uint8_t*>(out.data()), out.size());
+  if (!out.empty() && !stream_->write(bytes))
+    return attempt_failed(Fault::backend_closed, fmt::format("{} does not listen", target_.text()));
+  switch (step.want) {
+    case protocols::ReplayWant::input:
+      return;
+    case protocols::ReplayWant::start_tls:
+      return start_tls({});
+    case protocols::ReplayWant::ready:
+      return succeed();
+    default:
+      return attempt_failed(fault_of(step.fault),
+                            fmt::format("{}: {}", target_.text(), reason_of(step.fault)));
+  }
 }
 
 void Dial::stream_ended(Stream& stream, StreamEnd end) {
   if (end != StreamEnd::tls)
-    return attempt_failed(Fault::backend_handshake,
-                          fmt::format("{} closed the connection during the TLS handshake", target_.text()));
+    return shaking()
+               ? attempt_failed(
+                     Fault::backend_handshake,
+                     fmt::format("{} closed the connection during the TLS handshake", target_.text()))
+               : attempt_failed(Fault::backend_closed,
+                                fmt::format("{} closed the connection before the login", target_.text()));
   const tls::Failure failure = stream.tls()->failure();
   count_failure(worker_.cells.backend, failure);
   const bool refused = failure == tls::Failure::certificate;
@@ -268,12 +324,15 @@ void Dial::tick() {
   if (worker_.now() >= window_end_) {
     drop_attempt();
     return fail(Fault::backend_timeout, last_detail_.empty()
-                                            ? std::string("no connection within backend_timeout")
+                                            ? std::string("not ready within backend_timeout")
                                             : "backend_timeout; before that " + last_detail_);
   }
-  const bool shaking = stream_ && stream_->is_open();
-  attempt_failed(shaking ? Fault::backend_handshake : Fault::connect,
-                 fmt::format("{} did not {} in time", target_.text(), shaking ? "complete TLS" : "answer"));
+  const bool open = stream_ && stream_->is_open();
+  const char* missing = shaking() ? "complete TLS" : open ? "get to the login" : "answer";
+  attempt_failed(shaking() ? Fault::backend_handshake
+                 : open    ? Fault::backend_silent
+                           : Fault::connect,
+                 fmt::format("{} did not {} in time", target_.text(), missing));
 }
 
 void Dial::attempt_failed(Fault fault, std::string detail) {
@@ -299,40 +358,21 @@ void Dial::attempt_failed(Fault fault, std::string detail) {
 void Dial::fail(Fault fault, const std::string& detail) {
   over_ = true;
   timer_.stop();
-  const FaultRow& what = row(fault);
-  auto& counters = destination_->counters->workers[worker_.index].protocol[static_cast<size_t>(protocol_)];
-  AttemptResult result = AttemptResult::refused;
-  if (what.stage == Stage::none) {
-    destination_->health->abandon(admission_);
-  } else {
-    result = what.stage == Stage::connect ? AttemptResult::connect : AttemptResult::later;
-    if (destination_->health->failure(snapshot_->health, admission_, what.stage, caller_.peer.ip,
-                                      worker_.now()))
-      log::warn("destination marked down", {{"destination", destination_->conf.name}, {"error", detail}});
-  }
-  counters.attempts[static_cast<size_t>(result)].add();
-  uint64_t suppressed = 0;
-  if (worker_.refusals.allow(worker_.now(), suppressed))
-    log::warn("backend unavailable", {{"session", caller_.session},
-                                      {"listener", caller_.listener},
-                                      {"protocol", conf::name(protocol_)},
-                                      {"peer", caller_.peer.text()},
-                                      {"destination", destination_->conf.name},
-                                      {"fault", what.label},
-                                      {"error", detail},
-                                      {"suppressed", suppressed}});
+  trial_->failure(fault, detail);
   owner_.dial_failed(fault, detail);
 }
 
 void Dial::succeed() {
   over_ = true;
   timer_.stop();
-  if (destination_->health->success())
-    log::info("destination is up again", {{"destination", destination_->conf.name}});
-  auto& cells = destination_->counters->workers[worker_.index];
-  cells.protocol[static_cast<size_t>(protocol_)].attempts[static_cast<size_t>(AttemptResult::ok)].add();
-  const uint64_t took = (uv_hrtime() - began_) / 1000;
-  cells.connect.observe(connect_bounds, took);
+  if (!rules_) trial_->success();  // else the answer to the login tells
+  const uint64_t took = (connected_at_ - began_) / 1000;
+  destination_->counters->workers[worker_.index].connect.observe(connect_bounds, took);
+  if (rules_) {
+    worker_.cells.leg_stages[static_cast<size_t>(LegStage::connect)].observe(connect_bounds, took);
+    worker_.cells.leg_stages[static_cast<size_t>(LegStage::conversation)].observe(
+        connect_bounds, (uv_hrtime() - connected_at_) / 1000);
+  }
   if (log::enabled(LogLevel::debug))
     log::debug("backend connected", {{"session", caller_.session},
                                      {"listener", caller_.listener},

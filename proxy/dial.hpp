@@ -1,37 +1,26 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// From a destination to a connected leg: loop check, breaker, resolution, addresses in turn, PROXY header,
-// TLS, retries, all within backend_timeout (protocols.md 1.6). One result, recorded once.
+// From a destination to a leg that is ready: loop check, breaker, resolution, addresses in turn, PROXY
+// header, TLS, the conversation up to the credentials, retries, all within backend_timeout
+// (protocols.md 1.6).
 #pragma once
 
 #include <uv.h>
 
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "conf/address.hpp"
+#include "protocols/replay.hpp"
+#include "proxy/caller.hpp"
 #include "proxy/fault.hpp"
-#include "proxy/health.hpp"
 #include "proxy/resolver.hpp"
 #include "proxy/snapshot.hpp"
 #include "proxy/stream.hpp"
 #include "proxy/timers.hpp"
+#include "proxy/trial.hpp"
 
 namespace postern::proxy {
-
-/// Who calls, for whom we dial. The views must stay valid until the dial is over.
-struct Caller {
-  conf::SocketAddress peer;   // the client, after an inbound PROXY header
-  conf::SocketAddress local;  // what it connected to
-  uint32_t ttl = 7;
-  std::string_view listener;
-  std::string_view session;
-  bool tls = false;
-  tls::Facts facts;
-  std::string_view alpn;
-  std::string_view server_name;
-};
 
 class DialEvents {
  public:
@@ -50,11 +39,19 @@ class Dial final : Resolver::Waiter, StreamEvents {
        DialEvents& owner);
   ~Dial() override { cancel(); }
 
+  /// Before start(), for protocols with a login: what the conversation with the backend goes by. Both must
+  /// outlive the replay.
+  void conduct(const protocols::ReplayRules& rules, const protocols::Login& login);
   void start();
   /// Gives up without a word: the client left. Nothing is recorded. Idempotent.
   void cancel();
 
   [[nodiscard]] const conf::SocketAddress& backend() const { return target_; }  // last address tried
+  // Of a success with a login: the conversation, what of it is unread, and who wants to hear how the login
+  // went.
+  std::unique_ptr<protocols::Replay> take_replay() { return std::move(replay_); }
+  protocols::Input take_input() { return std::move(input_); }
+  std::unique_ptr<Trial> take_trial() { return std::move(trial_); }
 
  private:
   struct Connecting;
@@ -63,7 +60,7 @@ class Dial final : Resolver::Waiter, StreamEvents {
   void resolved(const std::vector<conf::Ip>& addresses, const char* error) override;
   // StreamEvents, until the stream is handed over
   void stream_secured(Stream& stream) override;
-  void stream_data(Stream&, std::span<const uint8_t>) override {}
+  void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
   void stream_ended(Stream& stream, StreamEnd end) override;
   void stream_drained(Stream&) override {}
 
@@ -72,11 +69,15 @@ class Dial final : Resolver::Waiter, StreamEvents {
   int open_socket(Fault& fault, std::string& detail);
   void connect(int fd);
   void connected(uv_tcp_t* tcp);
+  void start_tls(std::string_view prefix);
+  void established();
+  void converse(protocols::ReplayStep step, const std::string& out);
   void tick();
   void attempt_failed(Fault fault, std::string detail);
   void fail(Fault fault, const std::string& detail);
   void succeed();
   void drop_attempt();
+  [[nodiscard]] bool shaking() const { return stream_ && stream_->tls() && !stream_->secured(); }
   [[nodiscard]] bool is_self(const conf::SocketAddress& address) const;
   [[nodiscard]] std::string proxy_header() const;
 
@@ -94,13 +95,18 @@ class Dial final : Resolver::Waiter, StreamEvents {
   uint32_t retries_left_;
   bool pausing_ = false;  // between two rounds
   bool over_ = false;
-  Health::Admission admission_ = Health::Admission::refuse;
+  std::unique_ptr<Trial> trial_;
 
   std::vector<conf::Ip> addresses_;
   size_t next_ = 0;
   conf::SocketAddress target_;
   Connecting* connecting_ = nullptr;
-  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Stream> stream_, spent_;
+  const protocols::ReplayRules* rules_ = nullptr;  // null: no conversation
+  const protocols::Login* login_ = nullptr;
+  std::unique_ptr<protocols::Replay> replay_;
+  protocols::Input input_;
+  uint64_t connected_at_ = 0;  // nanoseconds, of the attempt that got furthest
   Fault last_fault_ = Fault::none;
   std::string last_detail_;
 };

@@ -21,6 +21,11 @@ constexpr std::array<FaultRow, fault_count> rows = {{
     {Fault::tls_timeout, "tls_timeout", client, false, Stage::none, error, Rejected::timeout},
     {Fault::tls, "tls", client, false, Stage::none, error, Rejected::tls},
     {Fault::client_gone, "client_gone", client, false, Stage::none, error, no},
+    {Fault::no_login, "no_login", client, false, Stage::none, error, no},
+    {Fault::quit, "quit", nobody, false, Stage::none, error, no},
+    {Fault::auth_failures, "auth_failures", client, false, Stage::none, error, no},
+    {Fault::input_limit, "input_limit", client, false, Stage::none, error, no},
+    {Fault::identifier, "identifier", client, false, Stage::none, error, no},
     {Fault::client_reset, "client_reset", client, false, Stage::none, error, no},
     {Fault::client_tls, "client_tls", client, false, Stage::none, error, no},
     {Fault::backend_reset, "backend_reset", backend, true, Stage::later, error, no},
@@ -35,6 +40,13 @@ constexpr std::array<FaultRow, fault_count> rows = {{
     {Fault::proxy_write, "proxy_write", backend, true, Stage::later, error, no},
     {Fault::backend_handshake, "backend_handshake", backend, true, Stage::later, error, no},
     {Fault::backend_certificate, "backend_certificate", backend, false, Stage::later, error, no},
+    {Fault::backend_greeting, "backend_greeting", backend, false, Stage::later, error, no},
+    {Fault::backend_starttls, "backend_starttls", backend, false, Stage::later, error, no},
+    {Fault::backend_forwarding, "backend_forwarding", backend, false, Stage::later, error, no},
+    {Fault::backend_protocol, "backend_protocol", backend, false, Stage::later, error, no},
+    {Fault::backend_closed, "backend_closed", backend, true, Stage::later, error, no},
+    {Fault::backend_silent, "backend_silent", backend, true, Stage::later, error, no},
+    {Fault::plaintext_leg, "plaintext_leg", us, false, Stage::none, error, no},
     {Fault::memory, "memory", us, false, Stage::none, error, no},
 }};
 
@@ -48,5 +60,41 @@ static_assert(in_order(), "one row a fault, in the enum's order");
 }  // namespace
 
 const FaultRow& row(Fault fault) { return rows[static_cast<size_t>(fault)]; }
+
+Fault fault_of(protocols::ReplayFault fault) {
+  using enum protocols::ReplayFault;
+  switch (fault) {
+    case greeting:
+      return Fault::backend_greeting;
+    case starttls:
+      return Fault::backend_starttls;
+    case forwarding:
+      return Fault::backend_forwarding;
+    case plaintext:
+      return Fault::plaintext_leg;
+    case none:
+    case protocol:
+      break;
+  }
+  return Fault::backend_protocol;
+}
+
+const char* reason_of(protocols::ReplayFault fault) {
+  using enum protocols::ReplayFault;
+  switch (fault) {
+    case greeting:
+      return "it refused, or greeted in another protocol";
+    case starttls:
+      return "STARTTLS not offered, refused, or followed by bytes in clear";
+    case forwarding:
+      return "it refused XCLIENT or ID";
+    case plaintext:
+      return "credentials may not go over a leg in clear";
+    case none:
+    case protocol:
+      break;
+  }
+  return "it does not speak the protocol, or without end";
+}
 
 }  // namespace postern::proxy

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string_view>
 
+#include "protocols/replay.hpp"
 #include "proxy/counters.hpp"
 
 namespace postern::proxy {
@@ -20,7 +21,12 @@ enum class Fault : uint8_t {
   timeout,              // preauth_timeout
   tls_timeout,          // the client did not complete its handshake in time
   tls,                  // the client's handshake failed
-  client_gone,          // the client left before a backend was connected
+  client_gone,          // the client's connection broke before it was bridged
+  no_login,             // the client ended before it logged in
+  quit,                 // and said so
+  auth_failures,        // max_auth_attempts
+  input_limit,          // a line without end, or too many commands before a login
+  identifier,           // a login name that may not be looked up
   client_reset,         // the client's connection broke while bridged
   client_tls,           // the client's TLS broke while bridged
   backend_reset,        // the backend's connection broke while bridged
@@ -35,9 +41,16 @@ enum class Fault : uint8_t {
   proxy_write,          // the PROXY header could not be sent
   backend_handshake,    // the backend's TLS handshake failed
   backend_certificate,  // the backend's certificate was refused
+  backend_greeting,     // it refused, or greeted in another protocol
+  backend_starttls,     // not offered, refused, or bytes behind the go-ahead
+  backend_forwarding,   // it refused XCLIENT or ID
+  backend_protocol,     // lines without end, or beyond understanding
+  backend_closed,       // it ended the conversation before the login was answered
+  backend_silent,       // it did not answer in time
+  plaintext_leg,        // credentials may not go over this leg
   memory,               // no memory or descriptors for it
 };
-inline constexpr size_t fault_count = 24;
+inline constexpr size_t fault_count = 36;
 
 enum class Blame : uint8_t { nobody, client, backend, us };
 
@@ -56,5 +69,9 @@ struct FaultRow {
 
 const FaultRow& row(Fault fault);
 inline std::string_view label(Fault fault) { return row(fault).label; }
+
+/// What a replay found wrong, as a fault and as a clause for the log.
+Fault fault_of(protocols::ReplayFault fault);
+const char* reason_of(protocols::ReplayFault fault);
 
 }  // namespace postern::proxy

@@ -63,6 +63,7 @@ bool Server::prepare() {
   const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
   counters_ = std::make_unique<Counters>(loaded.ok() ? threads : 1);
   lasting_.counters = counters_.get();
+  lasting_.cache = std::make_shared<RouteCache>(loaded.config.mapping);
   // Also when something is wrong already: an operator hears of bad certificates in the same run.
   std::vector<std::string> restart;
   snapshot_ = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
@@ -195,6 +196,8 @@ std::string Server::metrics() const {
   observed.start_time = start_time_;
   observed.ready = readiness().ready;
   observed.log_dropped = log::dropped();
+  observed.cache_entries = snapshot_->cache->entries(now_ms);
+  observed.mappings = snapshot_->mapping->size();
   return exposition(*counters_, observed);
 }
 

@@ -70,7 +70,8 @@ void Server::reloaded(Reload& done) {
                {{"config", file_}, {"scope", full ? "everything" : "files"}});
   } else if (!draining_) {
     counters_->reloads_ok.fetch_add(1);
-    snapshot_ = done.made;
+    const auto before = std::exchange(snapshot_, done.made);
+    if (!same_answers(before->config, snapshot_->config)) snapshot_->cache->clear();
     for (const auto& worker : workers_)
       worker->post([w = worker.get(), snapshot = snapshot_] { w->adopt(snapshot); });
     const conf::ServerConf& server = snapshot_->config.server;
@@ -108,7 +109,17 @@ void Server::each_minute() {
   for (const auto& certificate : snapshot_->certificates->all())
     if (certificate->not_after < std::chrono::system_clock::to_time_t(now))
       log::warn("certificate has expired", {{"certificate", certificate->id}});
-  log::info("metrics", {{"active_connections", live()}});
+  uint64_t hits = 0, misses = 0;
+  for (const WorkerCells& cells : counters_->workers) {
+    hits += cells.cache_hits.get();
+    misses += cells.cache_misses.get();
+  }
+  const double rate =
+      hits + misses == 0 ? 0.0 : 100.0 * static_cast<double>(hits) / static_cast<double>(hits + misses);
+  log::info("metrics", {{"cache_hits", hits},
+                        {"cache_misses", misses},
+                        {"hit_rate_pct", rate},
+                        {"active_connections", live()}});
 }
 
 }  // namespace postern::proxy

@@ -50,19 +50,17 @@ Session::Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_
       peer_(peer),
       local_(local),
       id_(next_id()),
+
       timer_(
           *worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
-      client_(worker, *this) {
+      client_(worker, *this),
+      deadline_(accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count())) {
   listener().counters->workers[worker_.index].accepted.add();
 }
 
 Session::~Session() {
   listener().counters->workers[worker_.index].closed.add();
   listener().occupancy->live.fetch_sub(1, std::memory_order_relaxed);
-}
-
-uint64_t Session::preauth_deadline() const {
-  return accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
 }
 
 // --- accept and PROXY header ------------------------------------------------------------------------
@@ -77,7 +75,7 @@ void Session::start(int fd) {
   if (!trusted) return required ? close(Fault::proxy_header, "peer is not in proxy_trusted") : begin();
 
   phase_ = Phase::proxy_header;
-  uint64_t due = preauth_deadline();
+  uint64_t due = deadline_;
   // A peer without a header waits for the greeting where the server speaks first; do not wait for each other.
   if (!required && protocols::row(conf.protocol).server_speaks_first &&
       conf.tls_mode != conf::TlsMode::implicit)
@@ -92,7 +90,7 @@ void Session::read_header() {
   const bool required = listener().conf.proxy_protocol == conf::ProxyMode::required;
   switch (parsed.verdict) {
     case protocols::ProxyVerdict::more:
-      timer_.at(preauth_deadline());  // it has begun: the short wait for a first byte is over
+      timer_.at(deadline_);  // it has begun: the short wait for a first byte is over
       return;
     case protocols::ProxyVerdict::absent:
       return required ? close(Fault::proxy_header, "no PROXY header") : header_absent();
@@ -112,15 +110,25 @@ void Session::read_header() {
 
 void Session::header_absent() { begin(); }
 
-/// The stream itself begins: TLS if it is due from the first byte, else straight to the backend.
-void Session::begin() { return listener().conf.tls_mode == conf::TlsMode::implicit ? handshake() : dial(); }
+/// The stream itself begins: with TLS if it is due from the first byte.
+void Session::begin() {
+  if (listener().conf.tls_mode == conf::TlsMode::implicit) return handshake();
+  client_ready();
+}
+
+/// Nothing stands between us and the client's protocol any more.
+void Session::client_ready() {
+  if (conf::interactive(listener().conf.protocol)) return login_ ? upgraded() : greet();
+  destination_ = listener().passthrough;
+  if (!destination_) return close(Fault::no_leg, "no destination");
+  dial();
+}
 
 // --- TLS --------------------------------------------------------------------------------------------
 
 void Session::handshake() {
   phase_ = Phase::handshake;
-  timer_.at(std::min(preauth_deadline(),
-                     worker_.now() + static_cast<uint64_t>(listener().conf.tls.timeout.count())));
+  timer_.at(std::min(deadline_, worker_.now() + static_cast<uint64_t>(listener().conf.tls.timeout.count())));
   auto engine = tls::Engine::server(listener().tls);
   if (!engine) return close(Fault::memory, "no memory for TLS");
   const std::vector<uint8_t> early = std::exchange(early_, {});
@@ -130,7 +138,7 @@ void Session::handshake() {
 
 void Session::stream_secured(Stream& stream) {
   count_handshake(worker_.cells.client, stream.tls()->facts());
-  dial();
+  client_ready();
 }
 
 // --- the backend ------------------------------------------------------------------------------------
@@ -138,11 +146,10 @@ void Session::stream_secured(Stream& stream) {
 void Session::dial() {
   phase_ = Phase::dialing;
   timer_.stop();
-  if (!listener().passthrough) return close(Fault::no_leg, "no destination");
   Caller caller;
   caller.peer = peer_;
   caller.local = local_;
-  caller.ttl = snapshot_->config.server.proxy_ttl;
+  caller.ttl = ttl();
   caller.listener = listener().conf.name;
   caller.session = id();
   if (const tls::Engine* engine = client_.tls()) {
@@ -152,41 +159,81 @@ void Session::dial() {
     caller.server_name = engine->server_name();
   }
   DialEvents& events = *this;
-  dial_ = std::make_unique<Dial>(worker_, snapshot_, listener().passthrough, listener().conf.protocol, caller,
-                                 events);
-  client_.read(early_.size() < early_limit);  // to notice a client that breaks off
+  const conf::Protocol protocol = listener().conf.protocol;
+  dial_ = std::make_unique<Dial>(worker_, snapshot_, destination_, protocol, caller, events);
+  if (login_) {
+    protocols::ReplayRules& rules = login_->replay_rules;
+    rules = {};
+    if (const auto& leg = destination_->conf.leg(protocol)) {
+      rules.tls = leg->tls;
+      rules.forward = leg->forwarding == conf::Forwarding::xclient;
+    }
+    rules.allow_plaintext = destination_->conf.allow_plaintext_auth;
+    rules.client = {peer_, local_, caller.ttl, id(), client_.secured()};
+    rules.hostname = snapshot_->config.server.hostname;
+    dial_->conduct(rules, login_->credentials);
+    login_->stage_began = uv_hrtime();
+  }
+  client_.read(!ahead());  // to notice a client that breaks off
   dial_->start();
 }
 
 void Session::dialed(std::unique_ptr<Stream> backend) {
   backend_ = std::move(backend);
   backend_address_ = dial_->backend();
+  if (!login_) {
+    dial_.reset();
+    return bridge();
+  }
+  login_->replay = dial_->take_replay();
+  login_->backend_input = dial_->take_input();
+  login_->trial = dial_->take_trial();
   dial_.reset();
-  bridge();
+  story_->ready_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  login_->stage_began = uv_hrtime();
+  phase_ = Phase::replaying;
+  timer_.in(static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count()));
+  StreamEvents& events = *this;
+  backend_->belong_to(events);
+  backend_->read(true);
+  std::string out;
+  const protocols::ReplayStep step = login_->replay->authenticate(out);
+  replay(step, out);
 }
 
 void Session::dial_failed(Fault fault, const std::string& detail) {
   backend_address_ = dial_->backend();
+  if (login_) return unavailable(fault, detail);
   close(fault, detail);
 }
+
+/// The client has sent as much ahead of its backend as we keep.
+bool Session::ahead() const { return login_ ? login_->input.full() : early_.size() >= early_limit; }
 
 // --- bytes ------------------------------------------------------------------------------------------
 
 void Session::bridge() {
   phase_ = Phase::bridging;
   const auto protocol = static_cast<size_t>(listener().conf.protocol);
-  listener().passthrough->counters->workers[worker_.index].protocol[protocol].opened.add();
+  timer_.stop();
+  destination_->counters->workers[worker_.index].protocol[protocol].opened.add();
   BridgeEvents& events = *this;
   bridge_.emplace(worker_, client_, *backend_,
                   static_cast<uint64_t>(snapshot_->config.server.bridge_idle.count()),
                   worker_.cells.bytes_to_backend[protocol], worker_.cells.bytes_to_client[protocol], events);
+  const auto login = std::exchange(login_, nullptr);
   const std::vector<uint8_t> early = std::exchange(early_, {});
-  bridge_->run(early, client_over_, client_clean_);
+  if (!login) return bridge_->run({early, {}, client_over_, client_clean_});
+  const auto unread = [](const protocols::Input& input) {
+    const std::string_view text = input.view();
+    return std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  };
+  bridge_->run({unread(login->input), unread(login->backend_input), client_over_, client_clean_});
 }
 
 void Session::backend_spoke() {
   if (const tls::Engine* engine = backend_->tls()) {
-    auto& row = listener().passthrough->resume[worker_.index];
+    auto& row = destination_->resume[worker_.index];
     if (auto resumption = engine->resumption())
       row[static_cast<size_t>(listener().conf.protocol)] = std::move(resumption);
   }
@@ -195,14 +242,27 @@ void Session::backend_spoke() {
 void Session::bridge_over(Fault fault) { close(fault); }
 
 void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
-  if (phase_ == Phase::closing || &stream != &client_) return;  // lingering: read and forget
-  early_.insert(early_.end(), plain.begin(), plain.end());
+  if (phase_ == Phase::closing) return;  // lingering: read and forget
+  if (&stream != &client_) {
+    if (phase_ != Phase::replaying) return;
+    login_->backend_input.append(plain);
+    std::string out;
+    const protocols::ReplayStep step = login_->replay->advance(login_->backend_input, out);
+    return replay(step, out);
+  }
+  if (login_)
+    login_->input.append(plain);
+  else
+    early_.insert(early_.end(), plain.begin(), plain.end());
   if (phase_ == Phase::proxy_header) return read_header();
-  if (early_.size() >= early_limit) client_.read(false);
+  if (phase_ == Phase::dialogue) return talk();
+  if (ahead()) client_.read(false);
 }
 
 void Session::stream_ended(Stream& stream, StreamEnd end) {
   const bool broken = end == StreamEnd::reset || end == StreamEnd::tls;
+  if (&stream != &client_ && phase_ == Phase::replaying)
+    return unavailable(Fault::backend_closed, "the backend ended before it answered the login");
   switch (phase_) {
     case Phase::closing:
       if (broken) stream.close();
@@ -211,8 +271,13 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
       if (end != StreamEnd::tls) return close(Fault::client_gone, "during the TLS handshake");
       count_failure(worker_.cells.client, client_.tls()->failure());
       return close(Fault::tls, client_.tls()->error());
+    case Phase::dialogue:
+      if (broken) return close(Fault::client_gone, "before it logged in");
+      client_over_ = true;
+      return close(Fault::no_login, "the client ended");
     case Phase::dialing:
-      if (broken) return close(Fault::client_gone, "while connecting");
+    case Phase::replaying:
+      if (broken) return close(Fault::client_gone, "while its backend was asked");
       client_over_ = true;  // an end of input is no break: what it sent still goes to the backend
       client_clean_ = end == StreamEnd::eof;
       return;
@@ -222,6 +287,8 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
 }
 
 void Session::stream_drained(Stream& stream) {
+  if (phase_ == Phase::dialogue && &stream == &client_)
+    return stream.write_failed() ? close(Fault::client_gone, "while it was answered") : talk();
   if (phase_ != Phase::closing) return;
   if (stream.write_failed()) stream.close();
   settle(stream);
@@ -232,11 +299,19 @@ void Session::stream_drained(Stream& stream) {
 void Session::tick() {
   switch (phase_) {
     case Phase::proxy_header:
-      if (worker_.now() < preauth_deadline() && early_.empty()) return header_absent();
+      if (worker_.now() < deadline_ && early_.empty()) return header_absent();
       return close(Fault::timeout, "no complete PROXY header");
     case Phase::handshake:
       count_timeout(worker_.cells.client);
       return close(Fault::tls_timeout, "no complete TLS handshake");
+    case Phase::dialogue: {
+      std::string out;
+      login_->dialogue->farewell(protocols::Farewell::timeout, out);
+      if (tell_client(out)) close(Fault::timeout, "no login in time");
+      return;
+    }
+    case Phase::replaying:
+      return unavailable(Fault::backend_silent, "the backend did not answer the login in time");
     case Phase::closing:
       client_.close();
       if (backend_) backend_->close();
@@ -246,6 +321,16 @@ void Session::tick() {
   }
 }
 
+void Session::cut(Fault fault) {
+  // A bridge is cut without a word; a conversation of our own has one for it.
+  if (login_ && fault == Fault::shutdown && phase_ != Phase::closing && phase_ != Phase::handshake) {
+    std::string out;
+    login_->dialogue->farewell(protocols::Farewell::shutdown, out);
+    if (!tell_client(out)) return;
+  }
+  close(fault);
+}
+
 void Session::close(Fault fault, std::string_view detail) {
   if (phase_ == Phase::closing) return;
   const bool bridged = phase_ == Phase::bridging;
@@ -253,7 +338,7 @@ void Session::close(Fault fault, std::string_view detail) {
   auto& cells = listener().counters->workers[worker_.index];
   if (bridged) {
     const auto protocol = static_cast<size_t>(listener().conf.protocol);
-    auto& ended = listener().passthrough->counters->workers[worker_.index].protocol[protocol].ended;
+    auto& ended = destination_->counters->workers[worker_.index].protocol[protocol].ended;
     ended[static_cast<size_t>(row(fault).end)].add();
     worker_.cells.session_seconds[protocol].observe(session_bounds, (worker_.now() - accepted_) * 1000);
     bridge_->stop();
@@ -263,10 +348,14 @@ void Session::close(Fault fault, std::string_view detail) {
   phase_ = Phase::closing;
   timer_.stop();
   if (dial_) dial_->cancel();
+  const bool talked = login_ != nullptr;
+  if (login_ && login_->trial) login_->trial->abandon();
 
   switch (fault) {
-    case Fault::none:     // both ends are out already
-    case Fault::timeout:  // nobody there to say goodbye to
+    case Fault::timeout:
+      if (talked) return linger(true);  // it was told; else there is nobody to say goodbye to
+      [[fallthrough]];
+    case Fault::none:  // both ends are out already
     case Fault::tls_timeout:
     case Fault::client_gone:
       client_.close();

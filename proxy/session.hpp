@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One client, from accept to the last close: the straight line of phases. Owns both legs; lives and dies on
-// one worker. Phases only go forward.
+// One client, from accept to the last close. Owns both legs; lives and dies on one worker. Phases go forward,
+// but for STARTTLS and for a login that a backend refused: they go back to the dialogue.
 #pragma once
 
 #include <array>
@@ -11,10 +11,13 @@
 #include <vector>
 
 #include "conf/address.hpp"
+#include "protocols/dialogue.hpp"
 #include "protocols/proxy_header.hpp"
+#include "protocols/replay.hpp"
 #include "proxy/bridge.hpp"
 #include "proxy/dial.hpp"
 #include "proxy/fault.hpp"
+#include "proxy/prelogin.hpp"
 #include "proxy/snapshot.hpp"
 #include "proxy/stream.hpp"
 #include "proxy/timers.hpp"
@@ -23,7 +26,7 @@ namespace postern::proxy {
 
 class Worker;
 
-class Session final : StreamEvents, DialEvents, BridgeEvents {
+class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::DialogueEvents {
  public:
   Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number,
           const conf::SocketAddress& peer, const conf::SocketAddress& local);
@@ -31,12 +34,12 @@ class Session final : StreamEvents, DialEvents, BridgeEvents {
 
   void start(int fd);
   /// Ends the session from outside: shutdown, kick.
-  void cut(Fault fault) { close(fault); }
+  void cut(Fault fault);
 
  private:
   friend class Worker;  // the list of live sessions runs through next_ and previous_
 
-  enum class Phase : uint8_t { proxy_header, handshake, dialing, bridging, closing };
+  enum class Phase : uint8_t { proxy_header, handshake, dialogue, dialing, replaying, bridging, closing };
 
   // StreamEvents of the client, and of a backend that outlives its bridge
   void stream_secured(Stream& stream) override;
@@ -49,8 +52,26 @@ class Session final : StreamEvents, DialEvents, BridgeEvents {
   // BridgeEvents
   void bridge_over(Fault fault) override;
   void backend_spoke() override;
+  // DialogueEvents
+  void login_refused(std::string_view method, protocols::Refusal refusal) override;
+  void clear_text_discarded(size_t bytes) override;
+
+  // The conversation before a login is bridged: session_login.cpp.
+  void greet();
+  void upgraded();
+  void talk();
+  void route();
+  void replay(protocols::ReplayStep step, const std::string& out);
+  void accepted_login();
+  void rejected_login();
+  void unavailable(Fault fault, std::string_view detail);
+  bool tell_client(const std::string& text);
+  void report_login(AuthResult result);
+  [[nodiscard]] uint32_t ttl() const;
+  [[nodiscard]] bool ahead() const;
 
   void begin();
+  void client_ready();
   void read_header();
   void header_absent();
   void handshake();
@@ -63,7 +84,6 @@ class Session final : StreamEvents, DialEvents, BridgeEvents {
   void record(Fault fault, std::string_view detail) const;
 
   [[nodiscard]] const ListenerRuntime& listener() const { return snapshot_->listeners[listener_]; }
-  [[nodiscard]] uint64_t preauth_deadline() const;
   [[nodiscard]] std::string_view id() const { return {id_.data(), id_.size() - 1}; }
 
   Worker& worker_;
@@ -88,8 +108,12 @@ class Session final : StreamEvents, DialEvents, BridgeEvents {
     conf::SocketAddress via;
   };
   std::unique_ptr<Introduction> introduction_;
+  std::unique_ptr<PreLogin> login_;                 // until bytes flow
+  std::unique_ptr<Story> story_;                    // of protocols with a login
+  std::shared_ptr<const Destination> destination_;  // chosen; null before
+  uint64_t deadline_;                               // of whatever must be over before a login
   std::unique_ptr<Dial> dial_;
-  std::unique_ptr<Stream> backend_;
+  std::unique_ptr<Stream> backend_, spent_;  // spent: refused a login, and may be what is calling
   std::optional<Bridge> bridge_;
 };
 

@@ -18,7 +18,7 @@ void Session::record(Fault fault, std::string_view detail) const {
   const FaultRow& why = row(fault);
 
   std::vector<Field> fields;
-  fields.reserve(32);
+  fields.reserve(40);
   const std::string peer = peer_.text();
   fields.emplace_back("session", id());
   fields.emplace_back("listener", from.conf.name);
@@ -27,8 +27,14 @@ void Session::record(Fault fault, std::string_view detail) const {
   const std::string via = introduction_ ? introduction_->via.text() : std::string();
   fields.emplace_back("via", via);
   std::string backend;
-  if (phase_ == Phase::dialing || bridged) {
-    if (from.passthrough) fields.emplace_back("destination", from.passthrough->conf.name);
+  if (story_) {
+    fields.emplace_back("account", story_->account);
+    if (!story_->method.empty())
+      fields.emplace_back("mechanism", auth_method_names[auth_method(story_->method)]);
+    if (story_->attempts) fields.emplace_back("refused_logins", story_->attempts);
+  }
+  if (destination_) {
+    fields.emplace_back("destination", destination_->conf.name);
     if (backend_address_.port) backend = backend_address_.text();
     fields.emplace_back("backend", backend);
   }
@@ -37,6 +43,15 @@ void Session::record(Fault fault, std::string_view detail) const {
     fields.emplace_back("bytes_to_client", bridge_->to_client());
   }
   fields.emplace_back("secs", static_cast<double>(worker_.now() - accepted_) / 1000.0);
+  if (story_) {
+    const auto stage = [&](std::string_view name, uint32_t from_ms, uint32_t to_ms) {
+      if (to_ms != Story::never && to_ms >= from_ms)
+        fields.emplace_back(name, static_cast<double>(to_ms - from_ms) / 1000.0);
+    };
+    stage("dialogue_secs", 0, story_->asked_ms);
+    stage("connect_secs", story_->asked_ms, story_->ready_ms);
+    stage("auth_secs", story_->ready_ms, story_->answered_ms);
+  }
   fields.emplace_back("reason",
                       bridged ? std::string_view(end_reason_names[static_cast<size_t>(why.end)]) : why.label);
   if (bridged && fault != Fault::none) fields.emplace_back("fault", why.label);

@@ -3,6 +3,8 @@
 #include "proxy/snapshot.hpp"
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 #include <utility>
 
 #include "protocols/registry.hpp"
@@ -117,6 +119,22 @@ std::vector<ListenerRuntime> next_listeners(const conf::Config& config, const Sn
   return listeners;
 }
 
+/// The mapping table; while files are only watched, a bad one leaves the table that is there.
+void load_mapping(Snapshot& snapshot, const Snapshot* previous, Rotation rotation, conf::Problems& problems) {
+  if (problems.blames("mapping")) return;
+  const std::shared_ptr<const MappingStore> old = previous ? previous->mapping : nullptr;
+  if (!previous || rotation == Rotation::strict) {
+    snapshot.mapping = FileMapping::load(snapshot.config, old, problems);
+    return;
+  }
+  conf::Problems found(problems.file());
+  snapshot.mapping = FileMapping::load(snapshot.config, old, found);
+  if (snapshot.mapping) return;
+  for (const conf::Problem& problem : found.all())
+    problems.warn("mapping.file.path", "kept the last good table: " + problem.line());
+  snapshot.mapping = old;
+}
+
 void note_process_changes(const conf::Config& now, const conf::Config& wanted,
                           std::vector<std::string>& restart) {
   if (now.server.threads != wanted.server.threads) restart.emplace_back("server.threads");
@@ -131,6 +149,15 @@ void note_process_changes(const conf::Config& now, const conf::Config& wanted,
 }
 
 }  // namespace
+
+bool same_answers(const conf::Config& a, const conf::Config& b) {
+  const auto names = [](const conf::Config& config) {
+    std::set<std::string_view> set;
+    for (const conf::DestinationConf& destination : config.destinations) set.insert(destination.name);
+    return set;
+  };
+  return a.mapping == b.mapping && names(a) == names(b);
+}
 
 std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting,
                                               const Snapshot* previous, Rotation rotation,
@@ -159,6 +186,9 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
     else if (const std::string& text = lasting.tickets->warning(); !text.empty())
       problems.warn("tls.tickets.file", text);
   }
+
+  load_mapping(*made, previous, rotation, problems);
+  made->cache = lasting.cache;
 
   std::vector<bool> kept;  // listeners that go on exactly as they were, with their old destination
   if (previous) {

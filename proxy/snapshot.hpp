@@ -16,6 +16,8 @@
 #include "proxy/counters.hpp"
 #include "proxy/health.hpp"
 #include "proxy/log.hpp"
+#include "proxy/mapping_store.hpp"
+#include "proxy/route_cache.hpp"
 #include "tls/certificate.hpp"
 #include "tls/context.hpp"
 #include "tls/engine.hpp"
@@ -58,17 +60,25 @@ struct Snapshot {
   std::map<std::string, std::shared_ptr<const Destination>, std::less<>> destinations;
   std::shared_ptr<const tls::CertificateStore> certificates;
   std::shared_ptr<const std::vector<conf::SocketAddress>> own;  // every address this process listens on
+  std::shared_ptr<const MappingStore> mapping;                  // never null
+  std::shared_ptr<RouteCache> cache;                            // shared with other snapshots
 };
 
 /// What outlives snapshots and is handed from one to the next.
 struct Lasting {
   Counters* counters = nullptr;
   std::shared_ptr<tls::TicketKeys> tickets;
+  std::shared_ptr<RouteCache> cache;  // its sizes and lives are those of the first configuration
   std::shared_ptr<const std::vector<conf::SocketAddress>> own;
 };
 
 /// What a bad or expired certificate means: an error, or a warning while the previous one stays.
 enum class Rotation : uint8_t { strict, keep_last_good };
+
+/// Whether what is remembered under one configuration holds under the other: accounts are looked up in the
+/// same way and lead to the same destinations (management.md 4.10). Lines that changed do not matter: an
+/// answer has its life.
+bool same_answers(const conf::Config& a, const conf::Config& b);
 
 /// Makes the first snapshot (`previous` null) or the next one. Adds what it finds wrong to `problems`; null
 /// if that is an error. With `previous`, listeners keep their identity by name: those the file no longer has

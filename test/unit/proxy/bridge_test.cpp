@@ -141,7 +141,7 @@ struct Bridged final : BridgeEvents {
   void backend_spoke() override {}
   /// Runs the loop until the bridge is over or `ms` have passed; returns the milliseconds it took.
   uint64_t run(uint64_t ms, std::span<const uint8_t> early = {}) {
-    if (!bridge_started) bridge->run(early, false, true);
+    if (!bridge_started) bridge->run({early, {}, false, true});
     bridge_started = true;
     const auto start = std::chrono::steady_clock::now();
     const auto passed = [&] {

@@ -17,7 +17,7 @@ const std::string base = R"(
 [mapping]
 source = "file"
 [mapping.file]
-path = "unused.tsv"
+path = "/dev/null"
 [routing]
 default_destination = "relay"
 smtp_passthrough_destination = "relay"

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A session before its login is bridged: the dialogue with the client, the way to a backend, the verdict. The
+// two conversations themselves are in protocols/; here they get bytes and time.
+#include <algorithm>
+#include <utility>
+
+#include "protocols/registry.hpp"
+#include "proxy/log.hpp"
+#include "proxy/router.hpp"
+#include "proxy/session.hpp"
+#include "proxy/worker.hpp"
+
+namespace postern::proxy {
+namespace {
+
+std::span<const uint8_t> bytes_of(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+Fault fault_of(protocols::Parting parting) {
+  switch (parting) {
+    case protocols::Parting::quit:
+      return Fault::quit;
+    case protocols::Parting::failures:
+      return Fault::auth_failures;
+    default:
+      return Fault::input_limit;
+  }
+}
+
+}  // namespace
+
+// --- with the client --------------------------------------------------------------------------------
+
+void Session::greet() {
+  const conf::ListenerConf& conf = listener().conf;
+  login_ = std::make_unique<PreLogin>();
+  story_ = std::make_unique<Story>();
+  PreLogin& login = *login_;
+  const std::string& hostname = snapshot_->config.server.hostname;
+  login.hostname = hostname.empty() ? local_.ip.text() : hostname;
+  login.rules.capabilities = &snapshot_->config.capabilities[static_cast<size_t>(conf.protocol)];
+  login.rules.hostname = login.hostname;
+  login.rules.greeting = conf.greeting;
+  login.rules.can_upgrade = conf.tls_mode == conf::TlsMode::starttls;
+  login.rules.courtesy = snapshot_->config.server.extended_replies;
+  login.rules.max_failures = conf.max_auth_attempts;
+  protocols::DialogueEvents& events = *this;
+  login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
+  login.input.append(std::exchange(early_, {}));
+
+  phase_ = Phase::dialogue;
+  timer_.at(deadline_);
+  std::string out;
+  login.dialogue->greet(out);
+  if (tell_client(out)) talk();
+}
+
+/// The handshake that STARTTLS asked for is done.
+void Session::upgraded() {
+  phase_ = Phase::dialogue;
+  timer_.at(deadline_);
+  std::string out;
+  login_->dialogue->tls_started(out);
+  if (tell_client(out)) talk();
+}
+
+/// Answers what has come, as long as the client takes the answers.
+void Session::talk() {
+  for (;;) {
+    if (client_.queued()) return client_.read(false);  // stream_drained() comes back here
+    std::string out;
+    const protocols::Step step = login_->dialogue->advance(login_->input, out);
+    if (!tell_client(out)) return;
+    switch (step.want) {
+      case protocols::Want::pause:
+        continue;
+      case protocols::Want::input:
+        if (client_over_) return close(Fault::no_login, "the client ended");
+        return client_.read(true);
+      case protocols::Want::start_tls:
+        login_->input.clear();
+        return handshake();
+      case protocols::Want::route:
+        return route();
+      case protocols::Want::close:
+        return close(fault_of(step.parting));
+    }
+  }
+}
+
+/// False: the client is gone, and so is the session.
+bool Session::tell_client(const std::string& text) {
+  if (text.empty() || client_.write(bytes_of(text))) return true;
+  close(Fault::client_gone, "while it was answered");
+  return false;
+}
+
+void Session::login_refused(std::string_view method, protocols::Refusal refusal) {
+  story_->method = method;
+  report_login(refusal == protocols::Refusal::privacy ? AuthResult::privacy : AuthResult::malformed);
+}
+
+void Session::clear_text_discarded(size_t bytes) {
+  uint64_t suppressed = 0;
+  if (worker_.refusals.allow(worker_.now(), suppressed))
+    log::warn("bytes behind STARTTLS discarded", {{"session", id()},
+                                                  {"listener", listener().conf.name},
+                                                  {"peer", peer_.text()},
+                                                  {"bytes", bytes},
+                                                  {"suppressed", suppressed}});
+}
+
+// --- to the backend ---------------------------------------------------------------------------------
+
+/// What an upstream of ours said of hops left counts if we believe that upstream.
+uint32_t Session::ttl() const {
+  const uint32_t own = snapshot_->config.server.proxy_ttl;
+  if (!login_ || !login_->credentials.ttl) return own;
+  const auto& trusted = listener().conf.proxy_trusted;
+  const conf::Ip& upstream = introduction_ ? introduction_->via.ip : peer_.ip;
+  const bool believed = std::ranges::any_of(
+      trusted, [&](const conf::Cidr& range) { return range.contains(upstream) || range.contains(peer_.ip); });
+  return believed ? std::min(own, *login_->credentials.ttl) : own;
+}
+
+void Session::route() {
+  PreLogin& login = *login_;
+  login.credentials = login.dialogue->take_login();
+  story_->method = login.credentials.method;
+  story_->asked_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  story_->ready_ms = story_->answered_ms = Story::never;
+  timer_.stop();
+  const std::string name =
+      protocols::routing_name(login.credentials, snapshot_->config.oauth.jwt_username_claim);
+  Route route = find_route(*snapshot_, name, worker_.now(), worker_.cells);
+  story_->account = redacted(route.identifier);
+  if (route.how == Route::How::refused) {
+    log::warn("rejecting login: routing identifier contains invalid characters",
+              {{"session", id()},
+               {"listener", listener().conf.name},
+               {"protocol", conf::name(listener().conf.protocol)},
+               {"peer", peer_.text()}});
+    return unavailable(Fault::identifier, "the login name may not be looked up");
+  }
+  destination_ = std::move(route.destination);
+  if (!destination_) return unavailable(Fault::no_leg, "no destination");
+  log::debug("routed", {{"session", id()},
+                        {"listener", listener().conf.name},
+                        {"account", story_->account},
+                        {"destination", destination_->conf.name},
+                        {"how", route.how == Route::How::mapped ? "mapped" : "default"}});
+  dial();
+}
+
+/// The replay's last step, with what it wants sent.
+void Session::replay(protocols::ReplayStep step, const std::string& out) {
+  if (!out.empty() && !backend_->write(bytes_of(out)))
+    return unavailable(Fault::backend_closed, "the backend does not listen");
+  switch (step.want) {
+    case protocols::ReplayWant::input:
+      return;
+    case protocols::ReplayWant::accepted:
+      return accepted_login();
+    case protocols::ReplayWant::rejected:
+      return rejected_login();
+    default:
+      return unavailable(proxy::fault_of(step.fault), reason_of(step.fault));
+  }
+}
+
+void Session::accepted_login() {
+  PreLogin& login = *login_;
+  login.trial->success();
+  story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  const uint64_t took = (uv_hrtime() - login.stage_began) / 1000;
+  worker_.cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
+  report_login(AuthResult::ok);
+  if (tell_client(std::string(login.replay->said()))) bridge();
+}
+
+/// The backend said no: the client may try again, anew and elsewhere (decisions.md 1).
+void Session::rejected_login() {
+  PreLogin& login = *login_;
+  login.trial->success();  // it answered
+  story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  report_login(AuthResult::rejected);
+  std::string out;
+  const protocols::Step step =
+      login.dialogue->rejected(login.replay->said(), destination_->conf.hide_auth_errors, out);
+  backend_->close();
+  spent_ = std::move(backend_);
+  login.replay.reset();
+  login.trial.reset();
+  login.backend_input.clear();
+  login.credentials = {};
+  if (!tell_client(out)) return;
+  if (step.want == protocols::Want::close) return close(fault_of(step.parting));
+  phase_ = Phase::dialogue;
+  deadline_ = worker_.now() + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
+  timer_.at(deadline_);
+  talk();
+}
+
+/// No backend for this login, for whatever reason: a temporary failure in the protocol's words, and the end.
+void Session::unavailable(Fault fault, std::string_view detail) {
+  if (login_->trial) login_->trial->failure(fault, std::string(detail));
+  report_login(AuthResult::unavailable);
+  std::string out;
+  login_->dialogue->unavailable(out);
+  if (tell_client(out)) close(fault, detail);
+}
+
+/// One count and one line a login, however it went. The line of a refused one is what fail2ban looks for.
+void Session::report_login(AuthResult result) {
+  const auto protocol = listener().conf.protocol;
+  const char* said = auth_result_names[static_cast<size_t>(result)];
+  worker_.cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
+      .add();
+  const bool refused = result == AuthResult::rejected || result == AuthResult::malformed;
+  if (refused) ++story_->attempts;
+  const LogLevel level = refused ? LogLevel::info : LogLevel::debug;
+  if (!log::enabled(level)) return;
+  const std::string address = peer_.ip.text();
+  log::write(level, refused ? "login refused" : "login",
+             {{"session", id()},
+              {"listener", listener().conf.name},
+              {"protocol", conf::name(protocol)},
+              {"peer", peer_.text()},
+              {"address", address},
+              {"account", story_->account},
+              {"mechanism", auth_method_names[auth_method(story_->method)]},
+              {"result", said}});
+}
+
+}  // namespace postern::proxy
