@@ -6,6 +6,7 @@
 
 #include "protocols/imap/dialogue.hpp"
 #include "protocols/managesieve/dialogue.hpp"
+#include "protocols/managesieve/replay.hpp"
 #include "protocols/pop3/dialogue.hpp"
 #include "protocols/pop3/replay.hpp"
 #include "protocols/submission/dialogue.hpp"
@@ -38,7 +39,8 @@ template <class T>
 constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
     {Protocol::imap, "imap", true, alpn_imap, 143, 993, dialogue<ImapDialogue>, nullptr},
     {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, dialogue<Pop3Dialogue>, replay<Pop3Replay>},
-    {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, dialogue<ManageSieveDialogue>, nullptr},
+    {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, dialogue<ManageSieveDialogue>,
+     replay<ManageSieveReplay>},
     {Protocol::submission, "submission", true, alpn_submission, 587, 465, dialogue<SubmissionDialogue>,
      replay<SubmissionReplay>},
     {Protocol::smtp, "smtp", true, alpn_smtp, 25, 0, nullptr, nullptr},
