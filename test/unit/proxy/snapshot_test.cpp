@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What a reload applies, what it keeps, and what it says must wait for a restart.
 #include <doctest/doctest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -13,11 +15,17 @@ using namespace postern::proxy;
 
 namespace {
 
-const std::string base = R"(
-[mapping]
-source = "file"
-[mapping.file]
-path = "/dev/null"
+/// An empty mapping file for as long as the program runs.
+struct NoMappings {
+  std::string path = "/tmp/postern-unit-XXXXXX";
+  NoMappings() { ::close(::mkstemp(path.data())); }
+  ~NoMappings() { ::unlink(path.c_str()); }
+  NoMappings(const NoMappings&) = delete;
+  NoMappings& operator=(const NoMappings&) = delete;
+};
+const NoMappings no_mappings;
+
+const std::string base = "mapping.source = \"file\"\nmapping.file.path = \"" + no_mappings.path + "\"\n" + R"(
 [routing]
 default_destination = "relay"
 smtp_passthrough_destination = "relay"
