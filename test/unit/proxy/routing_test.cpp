@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// From a login name to a destination: the table, the cache in front of it, and the rules around both.
+#include <doctest/doctest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <string>
+
+#include "conf/load.hpp"
+#include "proxy/router.hpp"
+
+using namespace postern;
+using namespace postern::proxy;
+
+namespace {
+
+/// A mapping file that can be rewritten, gone with the test.
+class MappingFile {
+ public:
+  explicit MappingFile(const std::string& text) {
+    ::close(::mkstemp(path.data()));
+    write(text);
+  }
+  ~MappingFile() { ::unlink(path.c_str()); }
+  MappingFile(const MappingFile&) = delete;
+  MappingFile& operator=(const MappingFile&) = delete;
+  void write(const std::string& text) const { std::ofstream(path, std::ios::trunc) << text; }
+
+  std::string path = "/tmp/postern-unit-XXXXXX";
+};
+
+conf::Config config_for(const MappingFile& file, const std::string& normalize = "lowercase") {
+  const std::string text = "mapping.source = \"file\"\nmapping.normalize = \"" + normalize +
+                           "\"\nmapping.file.path = \"" + file.path + "\"\n" + R"(
+mapping.positive_ttl = "2s"
+mapping.negative_ttl = "1s"
+[routing]
+default_destination = "old"
+master_user_separators = ["%", "*"]
+[destination.old]
+host = "127.0.0.1"
+forwarding = "none"
+allow_plaintext_auth = true
+protocol.imap = { port = 143, tls = "plain" }
+[destination.new]
+host = "127.0.0.2"
+forwarding = "none"
+allow_plaintext_auth = true
+protocol.imap = { port = 143, tls = "plain" }
+[listener.imap]
+protocol = "imap"
+bind = ["127.0.0.1:2143"]
+tls = "plain"
+)";
+  conf::LoadOptions options;
+  options.touch_files = false;
+  conf::Loaded loaded = conf::load_text("test.toml", text, {}, options);
+  for (const conf::Problem& problem : loaded.problems.all()) MESSAGE(problem.line());
+  REQUIRE(loaded.ok());
+  return std::move(loaded.config);
+}
+
+std::shared_ptr<const MappingStore> table(const conf::Config& config,
+                                          const std::shared_ptr<const MappingStore>& previous = nullptr,
+                                          size_t errors = 0) {
+  conf::Problems problems("test.toml");
+  auto made = FileMapping::load(config, previous, problems);
+  CHECK(problems.errors() == errors);
+  return made;
+}
+
+std::string found(const MappingStore& store, std::string_view identifier) {
+  const std::string* name = store.find(identifier);
+  return name ? *name : "-";
+}
+
+struct World {
+  Counters counters{1};
+  Lasting lasting;
+  std::shared_ptr<const Snapshot> snapshot;
+
+  explicit World(const MappingFile& file) {
+    conf::Config config = config_for(file);
+    lasting.counters = &counters;
+    lasting.tickets = std::make_shared<tls::TicketKeys>();
+    lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
+    lasting.cache = std::make_shared<RouteCache>(config.mapping);
+    conf::Problems problems("test.toml");
+    std::vector<std::string> restart;
+    snapshot = make_snapshot(std::move(config), lasting, nullptr, Rotation::strict, problems, restart);
+    REQUIRE(snapshot);
+  }
+  Route route(std::string_view name, uint64_t now = 0) {
+    return find_route(*snapshot, name, now, counters.workers[0]);
+  }
+  std::string leads_to(std::string_view name, uint64_t now = 0) {
+    const Route found = route(name, now);
+    return found.destination ? found.destination->conf.name : "-";
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a table finds every line of its file and nothing else") {
+  std::string text = "# accounts\n";
+  for (int i = 0; i < 5000; ++i)
+    text += "user" + std::to_string(i) + "@example.com " + (i % 2 ? "new" : "old") + "\n";
+  const MappingFile file(text);
+  const auto store = table(config_for(file));
+  REQUIRE(store);
+  CHECK(store->size() == 5000);
+  for (int i = 0; i < 5000; ++i)
+    REQUIRE(found(*store, "user" + std::to_string(i) + "@example.com") == (i % 2 ? "new" : "old"));
+  for (const char* other : {"", "user", "user5000@example.com", "USER1@example.com", "# accounts"})
+    CHECK(found(*store, other) == "-");
+}
+
+TEST_CASE("lines are normalised as accounts are, and the last one for an account wins") {
+  const MappingFile file("Alice@Example.COM old\nbob@example.com old\nALICE@example.com new\n");
+  const auto store = table(config_for(file));
+  REQUIRE(store);
+  CHECK(store->size() == 2);
+  CHECK(found(*store, "alice@example.com") == "new");
+  const auto exact = table(config_for(file, "none"));
+  REQUIRE(exact);
+  CHECK(exact->size() == 3);
+  CHECK(found(*exact, "Alice@Example.COM") == "old");
+}
+
+TEST_CASE("a file with anything wrong makes no table and says each wrong line") {
+  const MappingFile file("a@x old\nb@x ghost\njunk\nc@x new\n");
+  CHECK(table(config_for(file), nullptr, 2) == nullptr);
+}
+
+TEST_CASE("an unchanged file is not read again") {
+  const MappingFile file("a@x old\n");
+  const auto config = config_for(file);
+  const auto first = table(config);
+  CHECK(table(config, first) == first);
+  file.write("a@x new\nb@x old\n");
+  const auto second = table(config, first);
+  REQUIRE(second != first);
+  CHECK(found(*second, "a@x") == "new");
+  CHECK(table(config_for(file, "none"), second) != second);
+}
+
+TEST_CASE("a cached answer has its life, and one of an absence a shorter one") {
+  conf::MappingConf conf;
+  conf.positive_ttl = std::chrono::seconds(2);
+  conf.negative_ttl = std::chrono::seconds(1);
+  RouteCache cache(conf);
+  const std::string name = "new";
+  cache.put("a", &name, 100);
+  cache.put("b", nullptr, 100);
+  CHECK(**cache.find("a", 2099) == "new");
+  CHECK(cache.find("b", 1099) == std::optional<const std::string*>(nullptr));
+  CHECK(cache.entries(1099) == 2);
+  CHECK_FALSE(cache.find("a", 2100));
+  CHECK_FALSE(cache.find("b", 1100));
+  CHECK(cache.entries(1100) == 1);
+  CHECK_FALSE(cache.find("c", 0));
+  cache.clear();
+  CHECK(cache.entries(0) == 0);
+}
+
+TEST_CASE("a cache keeps its bound, and what is used outlives what is not") {
+  for (const uint64_t bound : {2, 100, 5000}) {
+    CAPTURE(bound);
+    conf::MappingConf conf;
+    conf.cache_max_entries = bound;
+    RouteCache cache(conf);
+    const std::string name = "new";
+    cache.put("often", &name, 0);
+    for (int i = 0; i < 20'000; ++i) {
+      cache.put("seldom" + std::to_string(i), nullptr, 0);
+      REQUIRE(cache.find("often", 0));
+    }
+    CHECK(cache.entries(0) <= bound);
+  }
+}
+
+TEST_CASE("a login finds its destination by the mailbox it names") {
+  const MappingFile file("alice@example.com new\no,ne@example.com new\nalice new\n");
+  World world(file);
+  const std::string umlaut = "j\xc3\xb6rg@example.com";
+  struct Row {
+    std::string name, destination;
+    Route::How how;
+  };
+  using enum Route::How;
+  for (const Row& row : {
+           Row{"alice@example.com", "new", mapped},
+           Row{"ALICE@Example.com", "new", mapped},
+           Row{"bob@example.com", "old", fallback},
+           Row{"alice@example.com%admin", "new", mapped},
+           Row{"alice*root%x", "new", mapped},
+           Row{"o,ne@example.com", "new", mapped},
+           Row{umlaut, "old", fallback},
+           Row{"", "old", nameless},
+           Row{"%admin", "-", refused},
+           Row{"alice smith", "-", refused},
+           Row{"a\"b", "-", refused},
+           Row{std::string("a\0b", 3), "-", refused},
+           Row{"a\x7f", "-", refused},
+           Row{"alice@example.com\r\n", "-", refused},
+       }) {
+    CAPTURE(row.name);
+    CHECK(world.leads_to(row.name) == row.destination);
+    CHECK(world.route(row.name).how == row.how);
+  }
+}
+
+TEST_CASE("an answer is asked for once, and a nameless login not at all") {
+  const MappingFile file("alice@example.com new\n");
+  World world(file);
+  const WorkerCells& cells = world.counters.workers[0];
+  world.leads_to("alice@example.com");
+  world.leads_to("Alice@example.com", 500);
+  world.leads_to("bob@example.com");
+  world.leads_to("");
+  world.leads_to("a b");
+  CHECK(cells.cache_hits.get() == 1);
+  CHECK(cells.cache_misses.get() == 2);
+  CHECK(cells.lookups[static_cast<size_t>(Lookup::found)].get() == 1);
+  CHECK(cells.lookups[static_cast<size_t>(Lookup::absent)].get() == 1);
+}
+
+TEST_CASE("a redacted name shows two characters and a hash that stays") {
+  CHECK(redacted("") == "<empty>");
+  const std::string once = redacted("alice@example.com");
+  CHECK(once.starts_with("al***#"));
+  CHECK(once.size() == 10);
+  CHECK(once == redacted("alice@example.com"));
+  CHECK(redacted("x").starts_with("x***#"));
+  CHECK(redacted("\xc3\xb6\xc3\xa4\xc3\xbc").starts_with("\xc3\xb6\xc3\xa4***#"));
+}
