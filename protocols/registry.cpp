@@ -5,6 +5,7 @@
 #include <array>
 
 #include "protocols/imap/dialogue.hpp"
+#include "protocols/imap/replay.hpp"
 #include "protocols/managesieve/dialogue.hpp"
 #include "protocols/managesieve/replay.hpp"
 #include "protocols/pop3/dialogue.hpp"
@@ -37,7 +38,7 @@ template <class T>
 }
 
 constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
-    {Protocol::imap, "imap", true, alpn_imap, 143, 993, dialogue<ImapDialogue>, nullptr},
+    {Protocol::imap, "imap", true, alpn_imap, 143, 993, dialogue<ImapDialogue>, replay<ImapReplay>},
     {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, dialogue<Pop3Dialogue>, replay<Pop3Replay>},
     {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, dialogue<ManageSieveDialogue>,
      replay<ManageSieveReplay>},

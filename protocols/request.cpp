@@ -17,7 +17,7 @@ constexpr bool is_blank(char c) { return c == ' ' || c == '\t'; }
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 constexpr bool is_alnum(char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 /// ASTRING-CHAR of RFC 9051 except `+`.
-constexpr bool is_tag(char c) {
+constexpr bool is_tag_char(char c) {
   return c > ' ' && c <= '~' && std::string_view("(){%*\"\\+").find(c) == std::string_view::npos;
 }
 
@@ -28,6 +28,10 @@ std::string shown(char c) {
 }
 
 }  // namespace
+
+bool is_tag(std::string_view text) {
+  return !text.empty() && text.size() <= RequestParser::longest_tag && std::ranges::all_of(text, is_tag_char);
+}
 
 RequestParser::Argument RequestParser::argument(size_t index) const {
   const Piece& piece = pieces_[index];
@@ -123,7 +127,7 @@ RequestParser::Outcome RequestParser::head(std::string_view text) {
       state_ = State::before_command;
       return {};
     }
-    if (!is_tag(c)) {
+    if (!is_tag_char(c)) {
       tag_.clear();
       return fail("Tag is not a valid UTF-8 string.");
     }

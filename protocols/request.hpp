@@ -14,6 +14,9 @@
 
 namespace postern::protocols {
 
+/// ASTRING characters except `+`, and not too many: fit to be repeated to either side.
+bool is_tag(std::string_view text);
+
 class RequestParser {
  public:
   static constexpr size_t longest_request = 65536;  // all arguments together; and each of them
