@@ -12,7 +12,7 @@
 namespace postern::protocols {
 namespace {
 
-constexpr size_t longest_auth_line = 12288;  // RFC 4954, CR LF included
+constexpr size_t longest_auth_line = 512;  // RFC 4954, 4: it stays a command, CR LF included
 constexpr size_t longest_name = 255;
 
 ReplayStep failed(ReplayFault fault) { return {ReplayWant::failed, fault}; }
