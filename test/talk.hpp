@@ -30,7 +30,7 @@ struct Pieces {
 };
 constexpr Pieces at_once{}, byte_by_byte{1, 1};
 
-/// What one side says until TLS starts; what is left of a stage then, is lost.
+/// What one side says until TLS starts. What a client says behind that is lost, and a backend's fault.
 using Stages = std::vector<std::string>;
 
 /// What becomes of each login a dialogue hands over. Beyond the last: the conversation ends there.
@@ -125,6 +125,8 @@ inline std::string converse(protocols::Replay& replay, const Stages& stages, Pie
       for (protocols::ReplayStep step{ReplayWant::ready}; step.want == ReplayWant::ready;) {
         step = replay.advance(in, log);
         if (step.want == ReplayWant::start_tls) {
+          // More in clear than the go-ahead: the caller hangs up, whether it had arrived by then or not.
+          if (at != stage.size()) return log + "<failed starttls>\n";
           log += "<tls>\n";
           tls = true;
           step = replay.tls_started(log);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 
 #include "conf/secret.hpp"
 #include "protocols/text.hpp"
@@ -108,7 +107,7 @@ std::optional<Step> ManageSieveDialogue::take(Input& in, std::string& out) {
       return std::nullopt;
     case RequestParser::Event::go_ahead:
       // The answer to a challenge comes without leave: another literal there would be another challenge.
-      if (!in_exchange()) fmt::format_to(std::back_inserter(out), "{{{}}}\r\n", parser_.literal_size());
+      if (!in_exchange()) out += fmt::format("{{{}}}\r\n", parser_.literal_size());
       return Step{};
     case RequestParser::Event::lost:
       return Step{Want::close, Parting::line_length};
@@ -132,7 +131,7 @@ Step ManageSieveDialogue::unparsable(std::string& out) {
   if (!count_command()) return {Want::close, Parting::commands};
   std::string error(parser_.error());
   std::ranges::replace(error, '"', ' ');
-  fmt::format_to(std::back_inserter(out), "NO \"{}\"\r\n", error);
+  out += fmt::format("NO \"{}\"\r\n", error);
   return failed(out);
 }
 
@@ -168,7 +167,7 @@ void ManageSieveDialogue::line(Say, std::string_view text, std::string& out) {
 }
 
 void ManageSieveDialogue::challenge(std::string_view base64, std::string& out) {
-  fmt::format_to(std::back_inserter(out), "{{{}}}\r\n{}\r\n", base64.size(), base64);
+  out += fmt::format("{{{}}}\r\n{}\r\n", base64.size(), base64);
 }
 
 Step ManageSieveDialogue::authenticate(std::string& out) {
@@ -190,7 +189,7 @@ Step ManageSieveDialogue::logout(std::string& out) {
 Step ManageSieveDialogue::noop(std::string& out) {
   const auto tag = text(0);
   if (tag)
-    fmt::format_to(std::back_inserter(out), "OK (TAG {{{}}}\r\n{}) \"Done\"\r\n", tag->size(), *tag);
+    out += fmt::format("OK (TAG {{{}}}\r\n{}) \"Done\"\r\n", tag->size(), *tag);
   else
     out += "OK \"NOOP completed.\"\r\n";
   return {};

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <iterator>
 #include <utility>
 
 #include "conf/secret.hpp"
@@ -58,11 +57,11 @@ std::optional<size_t> announced(std::string_view line) {
 
 /// A string, quoted or as a literal, that holds base64 and so needs no escapes.
 void add_string(std::string_view text, std::string& out) {
-  out.reserve(out.size() + text.size() + 32);  // growing twice would leave a copy behind
-  if (text.size() <= longest_quoted)
-    fmt::format_to(std::back_inserter(out), "\"{}\"\r\n", text);
-  else
-    fmt::format_to(std::back_inserter(out), "{{{}+}}\r\n{}\r\n", text.size(), text);
+  const bool quoted = text.size() <= longest_quoted;
+  out.reserve(out.size() + text.size() + 32);  // growing later would leave a copy behind
+  out += quoted ? "\"" : fmt::format("{{{}+}}\r\n", text.size());
+  out += text;
+  out += quoted ? "\"\r\n" : "\r\n";
 }
 
 void add_base64(std::string_view secret, std::string& out) {
@@ -201,7 +200,7 @@ ReplayStep ManageSieveReplay::authenticate(std::string& out) {
   if (as_login_) {
     out += "AUTHENTICATE \"LOGIN\"\r\n";
   } else {
-    fmt::format_to(std::back_inserter(out), "AUTHENTICATE \"{}\" ", row(login_.mechanism).name);
+    out += fmt::format("AUTHENTICATE \"{}\" ", row(login_.mechanism).name);
     add_base64(login_.message.reveal(), out);
   }
   return last_ = {};
