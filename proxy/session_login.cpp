@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "protocols/refusal.hpp"
 #include "protocols/registry.hpp"
 #include "proxy/log.hpp"
 #include "proxy/router.hpp"
@@ -98,6 +99,7 @@ bool Session::tell_client(const std::string& text) {
 
 void Session::login_refused(std::string_view method, protocols::Refusal refusal) {
   story_->method = method;
+  story_->account.clear();  // nobody was named
   report_login(refusal == protocols::Refusal::privacy ? AuthResult::privacy : AuthResult::malformed);
 }
 
@@ -184,7 +186,9 @@ void Session::rejected_login() {
   PreLogin& login = *login_;
   login.trial->success();  // it answered
   story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
-  report_login(AuthResult::rejected);
+  // Whom a backend in trouble turns away must not look like somebody who guesses passwords.
+  const bool temporary = protocols::is_temporary(listener().conf.protocol, login.replay->said());
+  report_login(temporary ? AuthResult::unavailable : AuthResult::rejected);
   std::string out;
   const protocols::Step step =
       login.dialogue->rejected(login.replay->said(), destination_->conf.hide_auth_errors, out);
