@@ -13,8 +13,9 @@ KEYS = {
 class Certificates:
     """Paths by key type: chain(type), key(type), pem(type) with both; and the authority."""
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, maker):
+        """maker: the program that makes them by the thousand."""
+        self.folder, self.maker = Path(folder), maker
         self.authority = self.folder / "authority.pem"
         self._openssl("genpkey", *KEYS["ecdsa"], "-out", "authority.key")
         self._openssl("req", "-x509", "-new", "-key", "authority.key", "-subj", "/CN=bench authority",
@@ -36,6 +37,15 @@ class Certificates:
 
     def pem(self, kind):
         return self.folder / f"{kind}.pem"
+
+    def many(self, count):
+        """Paths of h0.pem, h1.pem ...: certificate and key for h0.bench.test and so on, alone in their folder."""
+        folder = self.folder / f"names-{count}"
+        if not folder.exists():
+            folder.mkdir()
+            folder.chmod(0o755)
+            subprocess.run([self.maker, folder, str(count), self.authority, self.folder / "authority.key"], check=True)
+        return [folder / f"h{number}.pem" for number in range(count)]
 
     def _openssl(self, *words):
         subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)

@@ -3,7 +3,7 @@
 #include "test/bench/client.hpp"
 
 #include <netinet/tcp.h>
-#include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -17,40 +17,10 @@ namespace postern::bench {
 namespace {
 
 constexpr size_t turn_limit = 512 * 1024;  // bytes one session may move before the others have their turn
-constexpr size_t opening_at_once = 64;
 constexpr size_t record = 16384;
 constexpr unsigned source_addresses = 200;  // 127.0.0.2 and up: ports for any number of sessions
 
-size_t latency_cell(double microseconds) {
-  const double cell = microseconds < 1 ? 0 : std::log2(microseconds) * 8;
-  return std::min<size_t>(static_cast<size_t>(cell), 64 * 8 - 1);
-}
-
 }  // namespace
-
-void Tally::count(uint64_t size, Clock::duration took) {
-  ++units;
-  bytes += size;
-  ++latency[latency_cell(std::chrono::duration<double, std::micro>(took).count())];
-}
-
-void Tally::add(const Tally& other) {
-  units += other.units;
-  bytes += other.bytes;
-  failed += other.failed;
-  if (first_failure.empty()) first_failure = other.first_failure;
-  for (size_t i = 0; i < latency.size(); ++i) latency[i] += other.latency[i];
-}
-
-double Tally::percentile(double share) const {
-  const double rank = share * static_cast<double>(units);
-  double seen = 0;
-  for (size_t i = 0; i < latency.size(); ++i) {
-    seen += static_cast<double>(latency[i]);
-    if (seen > 0 && seen >= rank) return std::exp2((static_cast<double>(i) + 0.5) / 8);
-  }
-  return 0;
-}
 
 int Worker::keep_ticket(SSL* ssl, SSL_SESSION* ticket) {
   auto& kept = static_cast<Session*>(SSL_get_app_data(ssl))->ticket;
@@ -62,83 +32,6 @@ int Worker::keep_ticket(SSL* ssl, SSL_SESSION* ticket) {
 void prepare_tickets(SSL_CTX* context) {
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
   SSL_CTX_sess_set_new_cb(context, &Worker::keep_ticket);
-}
-
-Worker::Worker(const Options& options, size_t index)
-    : options_(options), index_(index), epoll_(epoll_create1(EPOLL_CLOEXEC)) {}
-
-void Worker::open(size_t count, Clock::time_point limit) {
-  command_ = Command::open;
-  wanted_ = count;
-  while (busy_ < opening_at_once && sessions_.size() < wanted_) open_next();
-  loop(limit);
-}
-
-void Worker::run(Clock::time_point until, Clock::time_point limit) {
-  command_ = Command::run;
-  until_ = until;
-  busy_ = sessions_.size();
-  for (const auto& session : sessions_) {
-    if (!standing())
-      start(*session);
-    else if (session->state == State::idle)
-      request(*session, options_.verb, options_.size);
-    else
-      fail(*session, "a session was lost before");
-  }
-  loop(limit);
-}
-
-void Worker::check(Clock::time_point limit) {
-  command_ = Command::check;
-  busy_ = sessions_.size();
-  for (const auto& session : sessions_) {
-    if (session->state == State::idle)
-      request(*session, Verb::echo, 64);
-    else
-      fail(*session, "a session was lost before");
-  }
-  loop(limit);
-}
-
-Tally Worker::take_tally() { return std::exchange(tally_, Tally{}); }
-
-void Worker::loop(Clock::time_point limit) {
-  std::array<epoll_event, 256> events{};
-  while (busy_ > 0) {
-    const int count =
-        epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), more_.empty() ? 100 : 0);
-    std::vector<Session*> turn;
-    turn.swap(more_);
-    for (int i = 0; i < count; ++i) {
-      auto* session = static_cast<Session*>(events[static_cast<size_t>(i)].data.ptr);
-      if (std::find(turn.begin(), turn.end(), session) == turn.end()) turn.push_back(session);
-    }
-    for (Session* session : turn) serve(*session);
-    if (Clock::now() < limit) continue;
-    for (const auto& session : sessions_)
-      if (session->state != State::idle && session->state != State::closed) fail(*session, "time is up");
-    break;
-  }
-  busy_ = 0;
-  more_.clear();
-}
-
-void Worker::serve(Session& session) {
-  std::string why;
-  switch (advance(session, why)) {
-    case Turn::wait:
-      return;
-    case Turn::more:
-      more_.push_back(&session);
-      return;
-    case Turn::finished:
-      finished(session);
-      return;
-    case Turn::failed:
-      fail(session, why);
-      return;
-  }
 }
 
 Worker::Turn Worker::advance(Session& session, std::string& why) {
@@ -164,12 +57,21 @@ Worker::Turn Worker::advance(Session& session, std::string& why) {
         return Turn::failed;
       }
       if (session.stream.ssl() != nullptr && !finish_handshake(session, why)) return Turn::failed;
+      if (options_.imap) {
+        if (!session.talk) session.talk = std::make_unique<ImapClient>();
+        const uint64_t user = (dialled_ * options_.threads + index_) % options_.users;
+        session.talk->begin(user_name(user), options_.work == Work::login);
+        session.state = State::talking;
+        return talk(session, why);
+      }
       if (standing())
         request(session, Verb::echo, options_.warm);
       else
         request(session, Verb::bye, options_.size);
       return Turn::wait;
     }
+    case State::talking:
+      return talk(session, why);
     case State::exchanging:
     case State::ending:
       return exchange(session, why);
@@ -198,11 +100,61 @@ bool Worker::finish_handshake(Session& session, std::string& why) const {
       return false;
     }
   }
-  if (resumed || !options_.leaf) return true;
-  const X509* leaf = SSL_get0_peer_certificate(ssl);
-  if (leaf != nullptr && X509_cmp(leaf, options_.leaf.get()) == 0) return true;
+  if (resumed) return true;
+  X509* leaf = SSL_get0_peer_certificate(ssl);
+  const std::string& name = session.server_name;
+  if (leaf != nullptr && (!options_.leaf || X509_cmp(leaf, options_.leaf.get()) == 0) &&
+      (name.empty() || X509_check_host(leaf, name.data(), name.size(), 0, nullptr) == 1))
+    return true;
   why = "another certificate than expected";
   return false;
+}
+
+bool Worker::send_head(Session& session, std::string& why) {
+  while (session.head_sent < session.head.size()) {
+    const Outcome outcome = session.stream.write(session.head.data() + session.head_sent,
+                                                 session.head.size() - session.head_sent);
+    if (outcome.state == Io::again) break;
+    if (outcome.state != Io::done) {
+      why = "the connection broke while sending";
+      return false;
+    }
+    session.head_sent += outcome.size;
+  }
+  return true;
+}
+
+Worker::Turn Worker::talk(Session& session, std::string& why) {
+  for (;;) {
+    if (!send_head(session, why)) return Turn::failed;
+    const Outcome outcome = session.stream.read(buffer_.data(), buffer_.size());
+    if (outcome.state == Io::again) return Turn::wait;
+    if (outcome.state != Io::done) {
+      why = "the connection ended before the answer to " + std::string(session.talk->waits_for());
+      return Turn::failed;
+    }
+    if (session.head_sent == session.head.size()) {
+      session.head.clear();
+      session.head_sent = 0;
+    }
+    switch (session.talk->take({buffer_.data(), outcome.size}, session.head, why)) {
+      case ImapClient::Next::more:
+        break;
+      case ImapClient::Next::wrong:
+        return Turn::failed;
+      case ImapClient::Next::logged_in:
+        session.took = Clock::now() - session.started;
+        if (options_.work == Work::login) break;
+        session.talk.reset();
+        request(session, Verb::echo, options_.warm);
+        return Turn::wait;
+      case ImapClient::Next::over:
+        session.state = State::ending;
+        session.moved = 0;
+        session.due = 0;
+        return Turn::more;
+    }
+  }
 }
 
 Worker::Turn Worker::exchange(Session& session, std::string& why) {
@@ -267,55 +219,6 @@ Worker::Turn Worker::listen_quietly(Session& session, std::string& why) {
   return Turn::failed;
 }
 
-void Worker::finished(Session& session) {
-  if (command_ == Command::run)
-    tally_.count(session.moved, Clock::now() - session.started);
-  else
-    tally_.count(session.moved, Clock::duration::zero());
-  if (!standing()) {
-    // OpenSSL spoils the ticket of a session that was not shut down.
-    if (SSL* ssl = session.stream.ssl()) SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    session.stream.close();
-    session.state = State::closed;
-  } else {
-    session.state = State::idle;
-  }
-  if (command_ == Command::run && Clock::now() < until_) {
-    if (standing())
-      request(session, options_.verb, options_.size);
-    else
-      start(session);
-    return;
-  }
-  --busy_;
-  if (command_ == Command::open) open_next();
-}
-
-void Worker::fail(Session& session, const std::string& why) {
-  // An idle session that is not part of the command was not counted in busy_.
-  const bool counted = session.state != State::idle;
-  session.stream.close();
-  session.state = State::closed;
-  ++tally_.failed;
-  if (tally_.first_failure.empty()) tally_.first_failure = why;
-  if (counted && busy_ > 0) --busy_;
-}
-
-void Worker::open_next() {
-  if (sessions_.size() >= wanted_ || tally_.failed > 0) return;
-  sessions_.push_back(std::make_unique<Session>());
-  Session& session = *sessions_.back();
-  session.index = sessions_.size();
-  session.position = (index_ * 1'000'003 + session.index) * 4099;
-  ++busy_;
-  start(session);
-}
-
-void Worker::start(Session& session) {
-  session.started = Clock::now();
-  if (!connect(session)) fail(session, std::string("connect: ") + std::strerror(errno));
-}
-
 bool Worker::connect(Session& session) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
@@ -329,6 +232,12 @@ bool Worker::connect(Session& session) {
   session.state = State::connecting;
   if (SSL* ssl = session.stream.ssl()) {
     SSL_set_connect_state(ssl);
+    if (options_.names > 0) {
+      session.server_name =
+          "h" + std::to_string((dialled_ * options_.threads + index_) % options_.names) + ".bench.test";
+      // What the macro SSL_set_tlsext_host_name stands for, without its cast.
+      SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, session.server_name.data());
+    }
     SSL_set_app_data(ssl, &session);
     if (options_.resume && session.ticket) {
       // A copy: OpenSSL spoils a TLS 1.3 session that was used once.
@@ -348,7 +257,8 @@ bool Worker::connect(Session& session) {
 
 void Worker::request(Session& session, Verb verb, uint64_t size) {
   session.state = State::exchanging;
-  if (standing()) session.started = Clock::now();
+  // A session that came back in a storm counts from when it was lost.
+  if (standing() && command_ != Command::storm) session.started = Clock::now();
   const uint64_t position = session.position;
   session.position += size + 31;
   session.head = request_line({verb, size, position});

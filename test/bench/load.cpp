@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The load generator: reads commands on standard input, answers each with one line of JSON.
-//   open N       bring the number of sessions to N        run SECONDS   do the work of --verb
-//   check        every open session answers once          (end of input: leave)
+//   open N       bring the number of sessions to N        run SECONDS        do the work of --verb
+//   check        every open session answers once          rate SECONDS N     begin N sessions a second
+//   storm        lose every session and bring it back     (end of input: leave)
 #include <arpa/inet.h>
 #include <openssl/pem.h>
 
@@ -26,11 +27,12 @@ struct TlsOptions {
   std::string certificate;
 };
 
-Verb verb_named(const std::string& name) {
-  if (name == "get") return Verb::get;
-  if (name == "put") return Verb::put;
-  if (name == "echo") return Verb::echo;
-  if (name == "bye") return Verb::bye;
+Work work_named(const std::string& name) {
+  if (name == "get") return Work::get;
+  if (name == "put") return Work::put;
+  if (name == "echo") return Work::echo;
+  if (name == "bye") return Work::bye;
+  if (name == "login") return Work::login;
   die("load: no such verb: " + name);
 }
 
@@ -78,13 +80,19 @@ Options read_options(int argc, char** argv) {
     if (name == "--port")
       options.server.sin_port = htons(static_cast<uint16_t>(number()));
     else if (name == "--verb")
-      options.verb = verb_named(value);
+      options.work = work_named(value);
     else if (name == "--size")
       options.size = number();
     else if (name == "--warm")
       options.warm = number();
     else if (name == "--threads")
       options.threads = std::max<size_t>(1, number());
+    else if (name == "--imap")
+      options.imap = value == "yes";
+    else if (name == "--users")
+      options.users = std::max<uint64_t>(1, number());
+    else if (name == "--names")
+      options.names = number();
     else if (name == "--resume")
       options.resume = value == "yes";
     else if (name == "--tls")
@@ -105,24 +113,6 @@ Options read_options(int argc, char** argv) {
   return options;
 }
 
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text)
-    if (c != '"' && c != '\\' && static_cast<unsigned char>(c) >= 0x20) out += c;
-  return out + '"';
-}
-
-void answer(const Tally& tally, double seconds) {
-  std::printf(
-      "{\"units\": %llu, \"bytes\": %llu, \"failed\": %llu, \"failure\": %s, \"seconds\": %.6f, \"p50_us\": "
-      "%.1f, "
-      "\"p99_us\": %.1f}\n",
-      static_cast<unsigned long long>(tally.units), static_cast<unsigned long long>(tally.bytes),
-      static_cast<unsigned long long>(tally.failed), quoted(tally.first_failure).c_str(), seconds,
-      tally.percentile(0.5), tally.percentile(0.99));
-  std::fflush(stdout);
-}
-
 void on_all(std::vector<std::unique_ptr<Worker>>& workers, const std::function<void(Worker&, size_t)>& work) {
   const Clock::time_point start = Clock::now();
   std::vector<std::thread> threads;
@@ -133,7 +123,8 @@ void on_all(std::vector<std::unique_ptr<Worker>>& workers, const std::function<v
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   Tally tally;
   for (const auto& worker : workers) tally.add(worker->take_tally());
-  answer(tally, seconds);
+  std::printf("%s\n", tally.json(seconds).c_str());
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -153,7 +144,8 @@ int main(int argc, char** argv) {
     std::istringstream words(line);
     std::string command;
     double number = 0;
-    words >> command >> number;
+    double rate = 0;
+    words >> command >> number >> rate;
     const Clock::time_point now = Clock::now();
     if (command == "open") {
       const auto total = static_cast<size_t>(number);
@@ -165,6 +157,14 @@ int main(int argc, char** argv) {
       const auto until =
           now + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(number));
       on_all(workers, [&](Worker& worker, size_t) { worker.run(until, until + patience); });
+    } else if (command == "rate") {
+      const auto until =
+          now + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(number));
+      on_all(workers, [&](Worker& worker, size_t) {
+        worker.rate(rate / static_cast<double>(options.threads), until, until + patience);
+      });
+    } else if (command == "storm") {
+      on_all(workers, [&](Worker& worker, size_t) { worker.storm(now + 6 * patience); });
     } else if (command == "check") {
       on_all(workers, [&](Worker& worker, size_t) { worker.check(now + patience); });
     } else {

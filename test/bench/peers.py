@@ -5,131 +5,62 @@ All get the same certificate files, two worker threads or processes, X25519 firs
 tickets, and otherwise their defaults. The client offers exactly one suite, so suites need no setting here.
 """
 import os
-import re
-import shutil
-import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from certificates import NAME
-from processes import Process, open_files, tree, wait_for_port
-
-WORKERS = 2
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a proxy is started for."""
-    front_tls: bool
-    back_tls: bool
-    certificate: str  # key type: ecdsa or rsa
-
-
-@dataclass
-class World:
-    """What all peers share."""
-    folder: Path
-    certificates: object
-    stub_ports: dict  # plain and tls
-    ports: object
-    proxy_cpus: object
-    postern: str
-    connections: int  # sessions a proxy must be able to hold; each takes two files
-
-
-class Instance:
-    """A running proxy."""
-
-    def __init__(self, port, process=None):
-        self.port, self.process = port, process
-        self.pids = tree(process.pid) if process else []
-        self.files = open_files(self.pids)
-
-    def unchanged(self):
-        """No worker died or was replaced: then the CPU clocks before and after can be compared."""
-        return self.process is None or tree(self.process.pid) == self.pids
-
-    def stop(self):
-        if self.process:
-            self.process.stop()
-
-
-class Peer:
-    name = ""
-    program = ""
-    version_flag = "-v"
-    front_plain = True
-    back_tls = True
-    suffix = "conf"
-
-    def __init__(self, world):
-        self.world = world
-
-    def path(self):
-        return shutil.which(self.program, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/sbin:/bin")
-
-    def installed(self):
-        return self.path() is not None
-
-    def version(self):
-        done = subprocess.run([self.path(), self.version_flag], capture_output=True, text=True)
-        text = (done.stdout + done.stderr).strip()
-        number = re.search(r"\d+\.\d+(\.\d+)?[-+~\w]*", text)
-        return number.group(0) if number else text.splitlines()[0]
-
-    def supports(self, setup):
-        return (setup.front_tls or self.front_plain) and (not setup.back_tls or self.back_tls)
-
-    def configuration(self, setup, port, backend, folder):
-        raise NotImplementedError
-
-    def command(self, config):
-        raise NotImplementedError
-
-    def environment(self):
-        return {}
-
-    def start(self, setup):
-        port = self.world.ports.take()
-        folder = self.world.folder / f"{self.name}-{port}"
-        folder.mkdir()
-        folder.chmod(0o755)
-        backend = self.world.stub_ports["tls" if setup.back_tls else "plain"]
-        config = folder / f"config.{self.suffix}"
-        config.write_text(self.configuration(setup, port, backend, folder))
-        process = Process(self.command(config), folder / "log", cpus=self.world.proxy_cpus, env=self.environment())
-        wait_for_port(process, port)
-        return Instance(port, process)
+from mailers import Dovecot, NginxMail
+from peer import BACKLOG, WORKERS, Instance, Peer
+from processes import Process, wait_for_port
 
 
 class Postern(Peer):
     name = "postern"
     version_flag = "--version"
     suffix = "toml"
+    forwards = True
+    many_names = True
+    speaks_imap = True
 
     def path(self):
         return self.world.postern
 
-    def configuration(self, setup, port, backend, folder):
-        (folder / "mapping").write_text("")
+    def supports(self, setup):
+        return True
+
+    def certificates(self, setup):
         certificates = self.world.certificates
-        leg = f'port = {backend}\ntls = "{"implicit" if setup.back_tls else "plain"}"'
+        usual = f"""[tls.certificate.bench]
+cert = "{certificates.chain(setup.certificate)}"
+key = "{certificates.key(setup.certificate)}"
+default = true
+"""
+        more = [path for path in certificates.many(setup.names)] if setup.names else []
+        return usual + "".join(f'[tls.certificate.{path.stem}]\ncert = "{path}"\nkey = "{path}"\n' for path in more)
+
+    def configuration(self, setup, port, backend, folder, front_tls=None, own_groups=True):
+        """A second one in front of the first serves as a client that knows more than the generator does."""
+        (folder / "mapping").write_text("".join(f"u{n}@{NAME} stub\n" for n in range(setup.mappings)))
+        protocol = "imap" if setup.imap else "smtp"
+        groups = {"X25519": '"X25519", "SECP256R1"'}.get(setup.group, f'"{setup.group}"')
+        tls = setup.front_tls if front_tls is None else front_tls
         return f"""
 [server]
 threads = {WORKERS}
 max_connections = {self.world.connections}
 log_level = "warn"
-[tls.certificate.bench]
-cert = "{certificates.chain(setup.certificate)}"
-key = "{certificates.key(setup.certificate)}"
-default = true
+{self.certificates(setup)}
+{"[tls.tickets]" if setup.group != "X25519" else ""}
+{"enable = false" if setup.group != "X25519" else ""}
 [listener.front]
-protocol = "smtp"
+protocol = "{protocol}"
 bind = ["127.0.0.1:{port}"]
-tls = "{"implicit" if setup.front_tls else "plain"}"
+tls = "{"implicit" if tls else "plain"}"
+[listener.front.socket]
+backlog = {BACKLOG}
 [listener.front.tls_options]
-groups = ["X25519", "SECP256R1"]
+{f"groups = [{groups}]" if own_groups else ""}
 [mapping]
 source = "file"
 [mapping.file]
@@ -140,9 +71,14 @@ smtp_passthrough_destination = "stub"
 [destination.stub]
 host = "127.0.0.1"
 tls_server_name = "{NAME}"
-forwarding = "none"
+forwarding = "{"proxy" if setup.forwarded else "none"}"
+allow_plaintext_auth = true
 [destination.stub.protocol.smtp]
-{leg}
+port = {backend}
+tls = "{"implicit" if setup.back_tls else "plain"}"
+[destination.stub.protocol.imap]
+port = {backend}
+tls = "{"implicit" if setup.back_tls else "plain"}"
 """
 
     def command(self, config):
@@ -155,10 +91,14 @@ forwarding = "none"
 class Haproxy(Peer):
     name = "haproxy"
     program = "haproxy"
+    forwards = True
+    many_names = True
 
     def configuration(self, setup, port, backend, folder):
         certificates = self.world.certificates
-        bind = f" ssl crt {certificates.pem(setup.certificate)} curves X25519:P-256 ssl-min-ver TLSv1.2"
+        more = f" crt {certificates.many(setup.names)[0].parent}" if setup.names else ""
+        curves = "X25519:P-256" if setup.group == "X25519" else setup.group
+        bind = f" ssl crt {certificates.pem(setup.certificate)}{more} curves {curves} ssl-min-ver TLSv1.2"
         server = f" ssl verify required ca-file {certificates.authority} sni str({NAME}) verifyhost {NAME}"
         return f"""
 global
@@ -170,10 +110,10 @@ defaults
   timeout client 1h
   timeout server 1h
 frontend front
-  bind 127.0.0.1:{port}{bind if setup.front_tls else ""}
+  bind 127.0.0.1:{port} backlog {BACKLOG}{bind if setup.front_tls else ""}
   default_backend stub
 backend stub
-  server stub 127.0.0.1:{backend}{server if setup.back_tls else ""}
+  server stub 127.0.0.1:{backend}{server if setup.back_tls else ""}{" send-proxy-v2" if setup.forwarded else ""}
 """
 
     def command(self, config):
@@ -185,7 +125,7 @@ class HaproxySplice(Haproxy):
     name = "haproxy-splice"
 
     def supports(self, setup):
-        return not setup.front_tls and not setup.back_tls
+        return not setup.front_tls and not setup.back_tls and not setup.imap
 
     def configuration(self, setup, port, backend, folder):
         # Its pipes count against the limit of open files.
@@ -200,27 +140,63 @@ class Hitch(Peer):
     version_flag = "--version"
     front_plain = False
     back_tls = False
+    forwards = True
+    many_names = True
 
     def configuration(self, setup, port, backend, folder):
+        more = f'pem-dir = "{self.world.certificates.many(setup.names)[0].parent}"' if setup.names else ""
+        curves = "X25519:prime256v1" if setup.group == "X25519" else setup.group
         account = 'user = "nobody"\ngroup = "nogroup"\n' if os.geteuid() == 0 else ""  # it refuses to be root
         return f"""
 frontend = "[127.0.0.1]:{port}"
 backend = "[127.0.0.1]:{backend}"
 pem-file = "{self.world.certificates.pem(setup.certificate)}"
 workers = {WORKERS}
-backlog = 1024
+backlog = {BACKLOG}
 daemon = off
 quiet = on
 tls-protos = TLSv1.2 TLSv1.3
-ecdh-curve = "X25519:prime256v1"
+ecdh-curve = "{curves}"
 ocsp-dir = ""
+write-proxy-v2 = {"on" if setup.forwarded else "off"}
+{more}
 {account}"""
 
     def command(self, config):
         return [self.path(), f"--config={config}"]
 
 
+class Stunnel(Peer):
+    """A thread a connection, always: it has no setting for two."""
+    name = "stunnel"
+    program = "stunnel4"
+    version_flag = "-version"
+    front_plain = False
+    back_tls = False
+    steady = False
+
+    def configuration(self, setup, port, backend, folder):
+        certificates = self.world.certificates
+        return f"""
+foreground = yes
+debug = err
+pid =
+[front]
+accept = 127.0.0.1:{port}
+connect = 127.0.0.1:{backend}
+cert = {certificates.chain(setup.certificate)}
+key = {certificates.key(setup.certificate)}
+curves = {"X25519:P-256" if setup.group == "X25519" else setup.group}
+sslVersionMin = TLSv1.2
+TIMEOUTidle = 36000
+"""
+
+    def command(self, config):
+        return [self.path(), str(config)]
+
+
 class Nginx(Peer):
+    """Its stream module: opaque, like haproxy here."""
     name = "nginx"
     program = "nginx"
     module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -228,12 +204,17 @@ class Nginx(Peer):
     def installed(self):
         return super().installed() and self.module.exists()
 
+    def supports(self, setup):
+        # Behind a login its mail module is the one to look at; that has no TLS toward the backend.
+        return super().supports(setup) and (not setup.imap or setup.back_tls)
+
     def configuration(self, setup, port, backend, folder):
         certificates = self.world.certificates
+        curves = "X25519:prime256v1" if setup.group == "X25519" else setup.group
         front = f"""ssl_certificate {certificates.chain(setup.certificate)};
     ssl_certificate_key {certificates.key(setup.certificate)};
     ssl_protocols TLSv1.2 TLSv1.3;
-    ssl_ecdh_curve X25519:prime256v1;"""
+    ssl_ecdh_curve {curves};"""
         back = f"""proxy_ssl on;
     proxy_ssl_protocols TLSv1.2 TLSv1.3;
     proxy_ssl_verify on;
@@ -249,7 +230,7 @@ worker_processes {WORKERS};
 events {{ worker_connections {2 * self.world.connections}; }}
 stream {{
   server {{
-    listen 127.0.0.1:{port} {"ssl " if setup.front_tls else ""}reuseport backlog=1024;
+    listen 127.0.0.1:{port} {"ssl " if setup.front_tls else ""}reuseport backlog={BACKLOG};
     proxy_pass 127.0.0.1:{backend};
     proxy_timeout 1h;
     {front if setup.front_tls else ""}
@@ -273,10 +254,11 @@ class Direct(Peer):
         return "client to stub"
 
     def supports(self, setup):
-        return not setup.back_tls and setup.certificate == "ecdsa"
+        return (not setup.back_tls and setup.certificate == "ecdsa" and not setup.forwarded and not setup.names
+                and not setup.mappings)
 
     def start(self, setup):
-        return Instance(self.world.stub_ports["tls" if setup.front_tls else "plain"])
+        return Instance(self.world.stub_ports[replace(setup, back_tls=setup.front_tls).backend])
 
 
 class Spoiler(Peer):
@@ -294,4 +276,5 @@ class Spoiler(Peer):
         return Instance(port, process)
 
 
-ALL = {peer.name: peer for peer in (Postern, Haproxy, HaproxySplice, Hitch, Nginx, Direct)}
+ALL = {peer.name: peer for peer in (Postern, Haproxy, HaproxySplice, Hitch, Stunnel, Nginx, NginxMail, Dovecot,
+                                    Direct)}

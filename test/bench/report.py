@@ -21,52 +21,122 @@ def ratio(samples, base):
     return median(pairs) if pairs else None
 
 
+def middle(samples, key):
+    values = [sample[key] for sample in samples if sample.get(key) is not None]
+    return median(values) if values else None
+
+
+def percentile(samples, share):
+    """Of all rounds together, in microseconds; from the generator's histogram."""
+    counts = {}
+    for sample in samples:
+        for cell, count in sample["latency"].items():
+            counts[int(cell)] = counts.get(int(cell), 0) + count
+    rank, seen = share * sum(counts.values()), 0
+    for cell in sorted(counts):
+        seen += counts[cell]
+        if seen >= rank:
+            return 2 ** ((cell + 0.5) / samples[0]["per_octave"])
+    return None
+
+
 def number(value, digits=3):
     if value is None:
         return "-"
-    if value >= 100:
+    if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.{max(0, digits - len(str(int(value))))}f}"
+    return f"{value:.{max(0, digits - len(str(int(abs(value)))))}f}"
 
 
-def row(samples, base, case):
-    def middle(key):
-        values = [sample[key] for sample in samples if sample.get(key) is not None]
-        return median(values) if values else None
-
-    figures = [sample["figure"] for sample in samples if sample["figure"] is not None]
-    if case.memory:
-        return [f"{middle('sessions'):,.0f}", number(middle("figure")), number(ratio(samples, base)),
-                number(middle("empty") / 1e6)]
-    wide = spread(figures)
-    return [number(middle("figure")), "-" if wide is None else f"{wide:.0f}%", number(ratio(samples, base)),
-            number(middle("per_second")), number(middle("p50_us")), number(middle("p99_us")),
-            *(f"{100 * middle(key):.0f}%" for key in ("proxy_cpu", "load_cpu", "stub_cpu", "other_cpu"))]
+def share(value):
+    return "-" if value is None else f"{100 * value:.0f}%"
 
 
-def heads(case, base):
-    if case.memory:
-        return ["peer", "sessions", "bytes/session", f"x {base}", "MB with none"]
-    return ["peer", f"CPU us/{case.unit}", "spread", f"x {base}", f"{case.unit}{'' if case.unit == 'MB' else 's'}/s", "p50 us", "p99 us",
-            "proxy", "load", "stub", "others"]
+def wide(samples):
+    value = spread([sample["figure"] for sample in samples if sample["figure"] is not None])
+    return "-" if value is None else f"{value:.0f}%"
+
+
+LOADS = [("proxy", "proxy_cpu"), ("load", "load_cpu"), ("stub", "stub_cpu"), ("others", "other_cpu")]
+
+
+def shares(samples):
+    return [share(middle(samples, key)) for _, key in LOADS]
+
+
+def race_heads(case, base):
+    more = ["MB with none", "start s"] if case.weighs_start else []
+    return ["peer", f"CPU us/{case.unit}", "spread", f"x {base}",
+            f"{case.unit}{'' if case.unit == 'MB' else 's'}/s", "p50 us", "p99 us", *(name for name, _ in LOADS), *more]
+
+
+def race_row(samples, base, case):
+    more = [number((middle(samples, "empty") or 0) / 1e6), number(middle(samples, "start_seconds"))]
+    return [number(middle(samples, "figure")), wide(samples), number(ratio(samples, base)),
+            *(number(middle(samples, key)) for key in ("per_second", "p50_us", "p99_us")), *shares(samples),
+            *(more if case.weighs_start else [])]
+
+
+def rate_heads(case, base):
+    return ["peer", f"CPU us/{case.unit}", "spread", f"x {base}", "p50 us", "p99 us", "p99.9 us", "sessions",
+            *(name for name, _ in LOADS)]
+
+
+def rate_row(samples, base, _case):
+    return [number(middle(samples, "figure")), wide(samples), number(ratio(samples, base)),
+            *(number(percentile(samples, part)) for part in (0.5, 0.99, 0.999)),
+            f"{sum(sample['units'] for sample in samples):,}", *shares(samples)]
+
+
+def idle_heads(_case, base):
+    return ["peer", "sessions", "bytes/session", f"x {base}", "kernel bytes/session", "MB with none",
+            "CPU with none", "CPU with all"]
+
+
+def idle_row(samples, base, _case):
+    return [f"{middle(samples, 'sessions'):,.0f}", number(middle(samples, "figure")), number(ratio(samples, base)),
+            number(middle(samples, "kernel")), number(middle(samples, "empty") / 1e6),
+            *(f"{100 * middle(samples, key):.2f}%" for key in ("idle_none", "idle_all"))]
+
+
+def storm_heads(case, base):
+    return ["peer", "sessions", f"CPU us/{case.unit}", f"x {base}", "all back after s", "p50 ms", "p99 ms", "retries"]
+
+
+def storm_row(samples, base, _case):
+    return [f"{middle(samples, 'sessions'):,.0f}", number(middle(samples, "figure")), number(ratio(samples, base)),
+            number(middle(samples, "seconds")), *(number(middle(samples, key) / 1000) for key in ("p50_us", "p99_us")),
+            f"{middle(samples, 'retries'):,.0f}"]
+
+
+SHAPES = {"race": (race_heads, race_row), "rate": (rate_heads, rate_row), "idle": (idle_heads, idle_row),
+          "storm": (storm_heads, storm_row), "growth": (race_heads, race_row)}
+
+
+def grid(rows):
+    """Rows of text as a Markdown table; the first row is its head."""
+    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return ["| " + " | ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                              for i, (cell, width) in enumerate(zip(line, widths))) + " |" for line in rows]
 
 
 def table(case, results, base):
     """results: peer name -> {samples, failures}. Text, also valid Markdown."""
-    rows = [heads(case, base)]
-    notes = []
+    heads, row = SHAPES[case.kind]
+    rows, notes = [heads(case, "10 live" if case.kind == "growth" else base)], []
     for peer, result in results.items():
         samples = result["samples"]
+        if case.kind == "growth":  # each peer by itself, with the smallest crowd
+            base = next(name for name in results if name.split(",")[0] == peer.split(",")[0])
         if samples:
             rows.append([peer, *row(samples, results.get(base, {}).get("samples"), case)])
         else:
             rows.append([peer, "failed"] + ["-"] * (len(rows[0]) - 2))
-        notes += [f"  {peer}: a round was thrown away: {text}" for text in result["failures"]]
-    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = ["| " + " | ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                               for i, (cell, width) in enumerate(zip(line, widths))) + " |" for line in rows]
-    return "\n".join([f"### {case.name}: {case.title}", "", *lines, *notes, ""])
+        notes += [f"  {peer}: thrown away: {text}" for text in result["failures"]]
+        if (helper := middle(samples, "helper_figure")) is not None:
+            notes.append(f"  {peer}: its auth server took {number(helper)} us/{case.unit} more")
+    return "\n".join([f"### {case.name}: {case.title}", "", *grid(rows), *([""] if notes else []), *notes, ""])
 
 
 def machine():

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The backend of the benchmark: source, sink and echo on a plain and a TLS port. It checks every byte it is
-// sent and hangs up on the first wrong one, so that a proxy that spoils data cannot look fast.
+// The backend of the benchmark: source, sink and echo, plain and TLS, at once or behind an IMAP login. It
+// checks every byte it is sent and hangs up on the first wrong one, so that a proxy that spoils data cannot
+// look fast.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,9 +14,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "test/bench/imap.hpp"
 #include "test/bench/wire.hpp"
 
 namespace postern::bench {
@@ -23,8 +27,29 @@ namespace {
 
 constexpr size_t turn_limit = 1024 * 1024;  // bytes one session may move before the others have their turn
 
+constexpr size_t max_command = 4096;
+
+// What a port speaks: TLS first or not; a PROXY header, then IMAP up to the login, or our requests at once.
+struct Port {
+  const char* name;
+  bool tls;
+  bool imap;
+  bool forwarded;
+};
+constexpr std::array<Port, 5> ports{{{"plain", false, false, false},
+                                     {"tls", true, false, false},
+                                     {"imap", false, true, false},
+                                     {"imap-tls", true, true, false},
+                                     {"imap-forwarded", false, true, true}}};
+struct Listener {
+  const Port* port;
+  int fd;
+};
+
 struct Session {
   Stream stream;
+  std::unique_ptr<ImapServer> imap;
+  bool header_due = false;
   bool tls_pending = false;
   bool closing = false;
   std::string line;
@@ -40,9 +65,9 @@ enum class Verdict { wait, more, drop, broken };
 
 class Worker {
  public:
-  Worker(int plain, int tls, SSL_CTX* context) : context_(context), plain_(plain), tls_(tls) {
-    watch(plain_, &plain_);
-    watch(tls_, &tls_);
+  Worker(std::array<Listener, ports.size()> listeners, SSL_CTX* context)
+      : context_(context), listeners_(listeners) {
+    for (Listener& listener : listeners_) watch(listener.fd, &listener, EPOLLIN);
   }
 
   [[noreturn]] void run() {
@@ -54,8 +79,8 @@ class Worker {
       turn.swap(more_);
       for (int i = 0; i < count; ++i) {
         void* who = events[static_cast<size_t>(i)].data.ptr;
-        if (who == &plain_ || who == &tls_)
-          accept_all(who == &tls_);
+        if (who >= listeners_.data() && who < listeners_.data() + listeners_.size())
+          accept_all(*static_cast<Listener*>(who));
         else if (auto* session = static_cast<Session*>(who);
                  std::find(turn.begin(), turn.end(), session) == turn.end())
           turn.push_back(session);
@@ -65,24 +90,28 @@ class Worker {
   }
 
  private:
-  void watch(int fd, void* who) const {
+  void watch(int fd, void* who, uint32_t events) const {
     epoll_event event{};
-    event.events = who == &plain_ || who == &tls_ ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    event.events = events;
     event.data.ptr = who;
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll_ctl");
   }
 
-  void accept_all(bool tls) {
+  void accept_all(const Listener& listener) {
+    const Port& port = *listener.port;
     for (;;) {
-      const int fd = accept4(tls ? tls_ : plain_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      const int fd = accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) return;
       const int on = 1;
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
       auto* session = new Session;  // freed in serve(), when the stream ends
-      session->stream = Stream(fd, tls ? context_ : nullptr);
-      session->tls_pending = tls;
-      if (tls) SSL_set_accept_state(session->stream.ssl());
-      watch(fd, session);
+      session->stream = Stream(fd, port.tls ? context_ : nullptr);
+      session->tls_pending = port.tls;
+      session->header_due = port.forwarded;
+      if (port.imap) session->imap = std::make_unique<ImapServer>();
+      if (port.imap && !port.forwarded) session->echo = ImapServer::greeting;
+      if (port.tls) SSL_set_accept_state(session->stream.ssl());
+      watch(fd, session, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     }
   }
 
@@ -156,16 +185,55 @@ class Worker {
         continue;
       }
       if (session.owed > 0) return false;  // clients wait for the answer
+      if (session.header_due) {
+        if (!take_header(session, input)) return false;
+        continue;
+      }
+      if (session.imap && session.imap->literal_due() > 0) {
+        const size_t chunk = std::min(input.size(), session.imap->literal_due());
+        session.imap->literal(input.substr(0, chunk));
+        input.remove_prefix(chunk);
+        continue;
+      }
       const size_t end = input.find('\n');
       session.line.append(input.substr(0, end));
-      if (session.line.size() > max_line) return false;
+      if (session.line.size() > (session.imap ? max_command : max_line)) return false;
       if (end == std::string_view::npos) return true;
       input.remove_prefix(end + 1);
-      const auto request = parse_request(session.line);
-      session.line.clear();
-      if (!request) return false;
-      begin(session, *request);
+      const std::string line = std::exchange(session.line, {});
+      if (!take_line(session, line)) return false;
     }
+    return true;
+  }
+
+  static bool take_line(Session& session, const std::string& line) {
+    const bool ours = !session.imap || (session.imap->logged_in() && session.imap->between_commands());
+    if (const auto request = ours ? parse_request(line) : std::nullopt) {
+      begin(session, *request);
+      return true;
+    }
+    if (!session.imap) return false;
+    const auto next = session.imap->line(line, session.echo);
+    session.closing = next == ImapServer::Next::leave;
+    return next != ImapServer::Next::broken;
+  }
+
+  // The generator never comes from 127.0.0.1, and the proxy always does.
+  static bool take_header(Session& session, std::string_view& input) {
+    const size_t known = session.line.size();
+    session.line.append(input);
+    Forwarded header;
+    const HeaderState state = read_forwarded(session.line, header);
+    if (state == HeaderState::wrong) return false;
+    if (state == HeaderState::partial) {
+      input = {};
+      return true;
+    }
+    if (header.address.substr(0, 4) != "127." || header.address == "127.0.0.1") return false;
+    input.remove_prefix(header.size - known);
+    session.line.clear();
+    session.header_due = false;
+    session.echo = ImapServer::greeting;
     return true;
   }
 
@@ -186,8 +254,7 @@ class Worker {
   }
 
   SSL_CTX* context_;
-  int plain_;
-  int tls_;
+  std::array<Listener, ports.size()> listeners_;
   int epoll_ = epoll_create1(EPOLL_CLOEXEC);
   std::vector<Session*> more_;
   std::vector<char> buffer_ = std::vector<char>(pattern::max_chunk);
@@ -228,18 +295,24 @@ Context server_context(const char* pem) {
 
 int main(int argc, char** argv) {
   using namespace postern::bench;
-  if (argc != 5) die("usage: bench_stub PLAIN_PORT TLS_PORT PEM THREADS   (port 0: a free one)");
+  if (argc != 3 + static_cast<int>(ports.size()))
+    die("usage: bench_stub PEM THREADS PORT...   (port 0: a free one)");
   std::signal(SIGPIPE, SIG_IGN);
   allow_many_files();
-  auto plain = static_cast<uint16_t>(std::strtoul(argv[1], nullptr, 10));
-  auto tls = static_cast<uint16_t>(std::strtoul(argv[2], nullptr, 10));
-  const Context context = server_context(argv[3]);
+  const Context context = server_context(argv[1]);
+  std::array<uint16_t, ports.size()> numbers{};
+  for (size_t i = 0; i < ports.size(); ++i)
+    numbers[i] = static_cast<uint16_t>(std::strtoul(argv[3 + i], nullptr, 10));
   std::vector<std::thread> threads;
-  for (unsigned long i = 0; i < std::strtoul(argv[4], nullptr, 10); ++i) {
-    auto worker = std::make_shared<Worker>(listen_on(plain), listen_on(tls), context.get());
+  for (unsigned long i = 0; i < std::strtoul(argv[2], nullptr, 10); ++i) {
+    std::array<Listener, ports.size()> listeners{};
+    for (size_t p = 0; p < ports.size(); ++p) listeners[p] = {&ports[p], listen_on(numbers[p])};
+    auto worker = std::make_shared<Worker>(listeners, context.get());
     threads.emplace_back([worker] { worker->run(); });
   }
-  std::printf("{\"plain\": %d, \"tls\": %d}\n", plain, tls);
+  for (size_t p = 0; p < ports.size(); ++p)
+    std::printf("%s\"%s\": %d", p == 0 ? "{" : ", ", ports[p].name, numbers[p]);
+  std::printf("}\n");
   std::fflush(stdout);
   for (std::thread& thread : threads) thread.join();
   return 0;
