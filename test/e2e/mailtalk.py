@@ -297,6 +297,6 @@ def edge(t, ways, *, listeners=("plain", "starttls", "implicit"), protocols=tupl
                                                   "max_auth_attempts": 5}
         conf[f"capabilities.{protocol}"] = {"sasl": ["PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"],
                                             "allow_plain_auth_without_tls": "plain" in listeners}
-    pair = t.pki.leaf("mail.example.com")
+    pair = t.pki.leaf("mail.example.com", "localhost", "127.0.0.1")
     conf["tls.certificate.main"] = {"cert": pair.chain, "key": pair.key, "default": True}
     return conf

@@ -82,7 +82,7 @@ class DovecotServer(Peer):
     def __init__(self, t, users=("alice", "bob"), *, name="dovecot-full", trusted="127.0.0.0/8", domain="example.org", crowd=False):
         need("dovecot", "doveadm")
         self.t, self.folder, self.domain = t, t.folder_for(name), domain
-        self.pair = t.pki.leaf("backend.test", key=2)
+        self.pair = t.pki.leaf("backend.test", "localhost", "127.0.0.1", key=2)
         self.relay = Relay()
         self.user = pwd.getpwnam("nobody")
         self.home = t.folder_for(f"{name}/home")
