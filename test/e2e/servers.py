@@ -175,6 +175,7 @@ default_client_limit = 12000
 default_process_limit = 2000
 submission_relay_host = 127.0.0.1
 submission_relay_port = {self.relay.port}
+submission_max_mail_size = 200M
 submission_relay_trusted = no
 recipient_delimiter = +
 passdb {{
