@@ -90,7 +90,7 @@ TEST_CASE("POP3 answers every command as the protocol's book has it") {
        "+OK Bye\r\n<close quit>\n"},
       {"an empty line, NOOPS and a NUL are no commands",
        in_clear,
-       {std::string("\r\n\nNOOPS\r\nNOOP \0\r\nUSER a\0b\r\nNOOP x\r\n", 38)},
+       {std::string("\r\n\nNOOPS\r\nNOOP \0\r\nUSER a\0b\r\nNOOP x\r\n", 36)},
        "-ERR unknown command\r\n-ERR unknown command\r\n-ERR unknown command\r\n-ERR unknown command\r\n"
        "-ERR unknown command\r\n+OK\r\n"},
       {"STLS",
