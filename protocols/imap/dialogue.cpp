@@ -6,7 +6,6 @@
 
 #include <array>
 #include <charconv>
-#include <iterator>
 
 #include "protocols/text.hpp"
 
@@ -60,7 +59,7 @@ ImapDialogue::ImapDialogue(const DialogueRules& rules, bool encrypted, DialogueE
 
 void ImapDialogue::greet(std::string& out) {
   const std::string_view banner = rules_.greeting ? *rules_.greeting : rules_.capabilities->banner;
-  fmt::format_to(std::back_inserter(out), "* OK [CAPABILITY {}] {}\r\n", capabilities(), banner);
+  out += fmt::format("* OK [CAPABILITY {}] {}\r\n", capabilities(), banner);
 }
 
 void ImapDialogue::tls_started(std::string& out) {
@@ -82,14 +81,13 @@ std::optional<Step> ImapDialogue::take(Input& in, std::string& out) {
     case RequestParser::Event::more:
       return std::nullopt;
     case RequestParser::Event::go_ahead:
-      fmt::format_to(std::back_inserter(out), "+ Ready for {} bytes.\r\n", parser_.literal_size());
+      out += fmt::format("+ Ready for {} bytes.\r\n", parser_.literal_size());
       return Step{};
     case RequestParser::Event::lost:
       return Step{Want::close, Parting::line_length};
     case RequestParser::Event::error:
       if (!count_command()) return Step{Want::close, Parting::commands};
-      fmt::format_to(std::back_inserter(out), "{} BAD {}\r\n", parser_.tag().empty() ? "*" : parser_.tag(),
-                     parser_.error());
+      out += fmt::format("{} BAD {}\r\n", parser_.tag().empty() ? "*" : parser_.tag(), parser_.error());
       return failed(out);
     case RequestParser::Event::request:
       break;
@@ -191,17 +189,17 @@ void ImapDialogue::complete(Login& login) {
 void ImapDialogue::line(Say say, std::string_view text, std::string& out) {
   const bool untagged = say == Say::timeout || say == Say::failures || say == Say::shutdown;
   if (untagged)
-    fmt::format_to(std::back_inserter(out), "* {}\r\n", text);
+    out += fmt::format("* {}\r\n", text);
   else
     tagged(text, out);
 }
 
 void ImapDialogue::challenge(std::string_view base64, std::string& out) {
-  fmt::format_to(std::back_inserter(out), "+ {}\r\n", base64);
+  out += fmt::format("+ {}\r\n", base64);
 }
 
 void ImapDialogue::tagged(std::string_view text, std::string& out) const {
-  fmt::format_to(std::back_inserter(out), "{} {}\r\n", tag_, text);
+  out += fmt::format("{} {}\r\n", tag_, text);
 }
 
 std::string ImapDialogue::capabilities() const {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 
 #include "conf/secret.hpp"
 #include "protocols/base64.hpp"
@@ -224,7 +223,7 @@ void ImapReplay::send_login(std::string& out) {
       continue;
     }
     const bool unasked = goes_unasked(value.size());
-    fmt::format_to(std::back_inserter(out), "{{{}{}}}\r\n", value.size(), unasked ? "+" : "");
+    out += fmt::format("{{{}{}}}\r\n", value.size(), unasked ? "+" : "");
     if (!unasked) return;
     out += value;
   }

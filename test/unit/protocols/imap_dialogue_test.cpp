@@ -352,8 +352,8 @@ TEST_CASE("IMAP hands the last ID over with the login, and its tag") {
            {"x ID (\"x-proxy-ttl\" \"3\")\r\ny ID (\"name\" \"y\")\r\n", {{"name", "y"}}, {}},
            {"x ID (\"name\" \"x\")\r\ny ID\r\n", {}, {}},
            {"x ID (\"name\" (\"x\"))\r\n", {}, {}},
-           {"x ID (\"" + name30 + "\" \"" + value1024 + "\")\r\n", {{name30, value1024}}, {}},
-           {"x ID (\"n" + name30 + "\" \"a\" \"b\" \"v" + value1024 + "\" c d)\r\n", {{"c", "d"}}, {}},
+           {fmt::format("x ID (\"{}\" \"{}\")\r\n", name30, value1024), {{name30, value1024}}, {}},
+           {fmt::format("x ID (\"n{}\" a b \"v{}\" c d)\r\n", name30, value1024), {{"c", "d"}}, {}},
        }) {
     CAPTURE(row.id);
     bool seen = false;

@@ -60,7 +60,7 @@ std::string parse(bool tagged, std::string_view text, size_t first, size_t each)
 }
 
 std::string parse(bool tagged, std::string_view text) {
-  const std::string whole = parse(tagged, text, 0, text.size());
+  std::string whole = parse(tagged, text, 0, text.size());
   CHECK(parse(tagged, text, 1, 1) == whole);
   if (text.size() <= 2000)
     for (size_t cut = 1; cut < text.size(); ++cut) CHECK(parse(tagged, text, cut, text.size()) == whole);
