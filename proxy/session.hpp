@@ -62,6 +62,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void talk();
   void route();
   void replay(protocols::ReplayStep step, const std::string& out);
+  void answered();
   void accepted_login();
   void rejected_login();
   void unavailable(Fault fault, std::string_view detail);

@@ -171,21 +171,24 @@ void Session::replay(protocols::ReplayStep step, const std::string& out) {
   }
 }
 
-void Session::accepted_login() {
-  PreLogin& login = *login_;
-  login.trial->success();
+/// The backend has judged the login, one way or the other: it works.
+void Session::answered() {
+  login_->trial->success();
   story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
-  const uint64_t took = (uv_hrtime() - login.stage_began) / 1000;
+  const uint64_t took = (uv_hrtime() - login_->stage_began) / 1000;
   worker_.cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
+}
+
+void Session::accepted_login() {
+  answered();
   report_login(AuthResult::ok);
-  if (tell_client(std::string(login.replay->said()))) bridge();
+  if (tell_client(std::string(login_->replay->said()))) bridge();
 }
 
 /// The backend said no: the client may try again, anew and elsewhere (decisions.md 1).
 void Session::rejected_login() {
   PreLogin& login = *login_;
-  login.trial->success();  // it answered
-  story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  answered();
   // Whom a backend in trouble turns away must not look like somebody who guesses passwords.
   const bool temporary = protocols::is_temporary(listener().conf.protocol, login.replay->said());
   report_login(temporary ? AuthResult::unavailable : AuthResult::rejected);
