@@ -87,6 +87,7 @@ class Client:
 
     def __init__(self, stream, speech, greeted=True):
         self.stream, self.speech = stream, speech
+        self.name = "%s:%d" % stream.local
         if greeted:
             self.greeting()
 
@@ -250,6 +251,16 @@ class World:
         server = self.server(protocol, second).greet().taken(user).accept()
         client.hear(self.speech(protocol).accept)
         return client, server
+
+    def record(self, client):
+        """The closing record of this client's connection."""
+        return self.t.await_that(lambda: [r for r in self.daemon.closings() if r["peer"] == client.name],
+                                 about="the closing record")[0]
+
+    def reasons(self, count):
+        """Why the connections ended, all `count` of them."""
+        self.daemon.closing(count)
+        return [r["reason"] for r in self.daemon.closings()]
 
     def reset_legs(self):
         for legs in (self.legs, self.second):

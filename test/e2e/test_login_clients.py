@@ -29,8 +29,7 @@ def test_a_client_without_a_login_in_time_hears_why_unless_told_otherwise(t):
             client.stream.expect(lines(speech.said_timeout if courtesy else "")).expect_eof()
             client.close()
         assert 0.9 < time.monotonic() - began < t.scaled(1.9)
-        w.daemon.closing(8)
-        assert {r["reason"] for r in w.daemon.closings()} == {"timeout"}
+        assert set(w.reasons(8)) == {"timeout"}
         assert w.daemon.metric("postern_connections_rejected_total", reason="timeout") == 8
 
 

@@ -113,6 +113,24 @@ def test_the_address_in_the_line_is_the_clients_behind_a_proxy(t):
             assert line["peer"] == (f"[{source}]" if ":" in source else source) + ":40123", line
 
 
+@test(quick=True)
+def test_a_backend_that_says_later_has_refused_nobody(t):
+    """It goes to the client as it is, and no ban may come of it."""
+    later = {"imap": "a NO [UNAVAILABLE] later\r\n", "pop3": "-ERR [SYS/TEMP] later\r\n",
+             "managesieve": 'NO (TRYLATER) "later"\r\n', "submission": "454-4.7.0 later\r\n454 4.7.0 really\r\n"}
+    w = World(t)
+    for protocol, speech in w.each():
+        client = w.client(protocol).attempt()
+        server = w.server(protocol).greet().taken()
+        server.stream.send(later[protocol])
+        client.stream.expect(later[protocol])
+        client, server = w.logged_in(protocol, client=client)
+        end(client, server)
+        assert "refused_logins" not in w.record(client) and speech
+        assert w.daemon.metric("postern_auth_total", protocol=protocol, result="unavailable") == 1
+    assert not w.daemon.find("login refused")
+
+
 # --- secrets ----------------------------------------------------------------------------------------
 
 
@@ -186,7 +204,7 @@ def test_logins_are_counted_by_protocol_mechanism_and_result_from_the_start(t):
         assert w.daemon.metric("postern_sessions_total", protocol=protocol, destination="legacy", reason="eof") == 1
     for stage in ("connect", "conversation", "authentication"):
         count = w.daemon.metric("postern_backend_stage_seconds_count", stage=stage)
-        assert count == (12 if stage != "authentication" else 4), (stage, count)
+        assert count == (12 if stage != "authentication" else 8), (stage, count)
     assert w.daemon.metric("postern_cache_hits_total") == 11
     assert w.daemon.metric("postern_cache_misses_total") == 1
     assert w.daemon.metric("postern_store_lookups_total", result="absent") == 1

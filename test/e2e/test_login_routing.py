@@ -96,7 +96,7 @@ def test_scenario_53_names_nobody_may_look_up_are_a_temporary_failure_without_a_
         for user in ("alice smith", 'al"ice', "al\x01ice", "al\x7fice", "%admin", "alice\t@example.com"):
             w.client(protocol).attempt(user).told_unavailable()
     w.nothing("imap")
-    assert {r["reason"] for r in w.daemon.closings()} == {"identifier"}
+    assert set(w.reasons(24)) == {"identifier"}
     assert w.daemon.metric("postern_cache_entries") == 0
     assert w.daemon.metric("postern_store_lookups_total") == 0
     assert w.daemon.find("rejecting login: routing identifier contains invalid characters", level="warn")
@@ -144,7 +144,6 @@ def test_a_changed_mapping_file_is_taken_up_by_itself_and_a_bad_one_is_not(t):
 
 def lands(w, user="alice@example.com", protocol="imap"):
     """The destination a login reaches, from its closing record."""
-    count = len(w.daemon.closings())
     client = w.client(protocol).attempt(user)
     while True:
         for second in (False, True):
@@ -156,7 +155,7 @@ def lands(w, user="alice@example.com", protocol="imap"):
             server.accept()
             client.hear(w.speech(protocol).accept)
             end(client, server)
-            return w.daemon.closing(count + 1)["destination"]
+            return w.record(client)["destination"]
 
 
 @test(quick=True)
@@ -261,7 +260,7 @@ def test_scenarios_166_171_to_173_id_and_xclient_tell_the_clients_address_and_th
         server.taken().accept()
         client.hear(speech.accept)
         end(client, server)
-        assert w.daemon.closing(w.protocols.index(protocol) + 1)["session"] == session
+        assert w.record(client)["session"] == session
 
 
 @test(quick=True)
@@ -279,8 +278,7 @@ def test_a_refused_xclient_is_a_temporary_failure_and_a_refused_id_is_none(t):
             assert server.stream.rest() == b""
         client.close()
         server.close()
-    w.daemon.closing(4)
-    assert [r["reason"] for r in w.daemon.closings()].count("backend_forwarding") == 3
+    assert w.reasons(4).count("backend_forwarding") == 3
 
 
 @test(quick=True)
@@ -293,7 +291,7 @@ def test_scenario_169_hops_run_out(t):
     for protocol in w.protocols:
         w.client(protocol).attempt().told_unavailable()
         w.nothing(protocol, 0.02)
-    assert {r["reason"] for r in w.daemon.closings()} == {"loop"}
+    assert set(w.reasons(4)) == {"loop"}
     assert w.daemon.metric("postern_destination_consecutive_failures", destination="legacy") == 0
     w = World(t, server__proxy_ttl=1, destination__legacy__forwarding="none")
     client, server = w.logged_in("imap")
@@ -328,7 +326,7 @@ def test_scenario_175_a_destination_that_is_this_process_is_a_loop(t):
         w.daemon = t.postern(w.conf)
         for protocol in w.protocols:
             w.client(protocol).attempt().told_unavailable()
-        assert {r["reason"] for r in w.daemon.closings()} == {"loop"}, (host, bind)
+        assert set(w.reasons(4)) == {"loop"}, (host, bind)
         assert w.daemon.metric("postern_destination_consecutive_failures", destination="legacy") == 0
         assert w.daemon.metric("postern_connections_total") == 4, "it went around"
 

@@ -100,8 +100,7 @@ def test_an_end_of_input_right_behind_a_pipelined_login_is_no_break(t):
         server.accept()
         server.stream.expect("last words\r\n").expect_eof().send("an answer\r\n").finish()
         client.stream.expect(speech.accept + "an answer\r\n").expect_eof()
-    w.daemon.closing(4)
-    assert {r["reason"] for r in w.daemon.closings()} == {"eof"}
+    assert set(w.reasons(4)) == {"eof"}
 
 
 @test(quick=True)
@@ -114,8 +113,7 @@ def test_a_rejected_login_with_an_end_of_input_behind_it_is_answered_before_the_
         server = w.server(protocol).greet().taken().reject()
         server.stream.expect_eof()
         client.stream.expect(speech.reject + lines(speech.noop[1])).expect_eof()
-    w.daemon.closing(4)
-    assert {r["reason"] for r in w.daemon.closings()} == {"no_login"}, w.daemon.closings()
+    assert set(w.reasons(4)) == {"no_login"}
 
 
 @test(quick=True)
