@@ -158,9 +158,7 @@ ReplayStep SubmissionReplay::tls_started(std::string& out) {
 
 /// Whether PLAIN must be said as AUTH LOGIN: the backend lists that one alone, and nothing is lost by it.
 bool SubmissionReplay::login_only() const {
-  if (login_.mechanism != Mechanism::plain || offers_.plain || !offers_.login) return false;
-  const auto parts = split_plain(login_.message.reveal());
-  return parts && (parts->authzid.empty() || parts->authzid == parts->authcid);
+  return offers_.login && !offers_.plain && own_password(login_).has_value();
 }
 
 ReplayStep SubmissionReplay::authenticate(std::string& out) {
@@ -200,7 +198,7 @@ void SubmissionReplay::answer_challenge(std::string& out) {
   if (now == Answer::whole || (now == Answer::whole_again && empty_text_)) {
     send_secret("", login_.message.reveal(), out);
   } else if (now == Answer::user || now == Answer::password) {
-    const auto parts = split_plain(login_.message.reveal());
+    const auto parts = own_password(login_);
     send_secret("", now == Answer::user ? parts->authcid : parts->password, out);
   } else {
     out += now == Answer::dummy ? "AQ==\r\n" : "*\r\n";

@@ -164,7 +164,7 @@ std::string configuration(const Transcript& transcript) {
       keys[key] = value;
   }
   std::string text;
-  for (const auto& [key, value] : keys) text += key + " = " + value + "\n";
+  for (const auto& [key, value] : keys) text += fmt::format("{} = {}\n", key, value);
   return text;
 }
 
