@@ -126,7 +126,7 @@ username_attribute = email
 
     def text(self, trusted, crowd):
         # A crowd shares processes: thousands of them would be a test of this machine's memory.
-        shared = "  client_limit = 250\n  process_limit = 100\n  vsz_limit = 2G\n" if crowd else "  process_limit = 2000\n"
+        shared = "  service_count = 0\n  client_limit = 250\n  process_limit = 100\n  vsz_limit = 2G\n" if crowd else "  process_limit = 2000\n"
         standard = {"imap": ("imap", "imaps"), "pop3": ("pop3", "pop3s"), "submission": ("submission", "submissions"),
                     "managesieve": ("sieve",)}
         services = ""
@@ -168,6 +168,7 @@ mailbox_list_index = no
 maildir_stat_dirs = no
 imap_id_log = *
 imap_idle_notify_interval = 60 s
+mailbox_idle_check_interval = 1 s
 imap_hibernate_timeout = 0
 first_valid_uid = 1
 first_valid_gid = 1
