@@ -162,6 +162,7 @@ std::string write_probe_answer(const ProbeAnswer& answer, ProbeMethod method, bo
                  answer.status, reason_of(answer.status), answer.type, answer.body.size());
   if (answer.status == 405) out += "Allow: GET, HEAD\r\n";
   out += "Cache-Control: no-store\r\n";
+  out += answer.headers;
   out += keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
   if (method != ProbeMethod::head) out += answer.body;
   return out;

@@ -35,6 +35,7 @@ struct ProbeAnswer {
   int status = 200;
   std::string body;
   std::string_view type = "text/plain; charset=utf-8";
+  std::string_view headers = {};  // more of them, each with its line end
 };
 
 /// Status line, head and, but for HEAD, the body.

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "proxy/probe_request.hpp"
+#include "proxy/status_page.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -203,11 +204,13 @@ ProbeAnswer ProbeState::answer(const ProbeRequest& request) const {
   if (request.verdict == ProbeVerdict::too_large) return {431, "request head too large\n"};
   const bool metrics = request.path == "/metrics";
   const bool health = request.path == "/healthz";
-  if (!metrics && !health && request.path != "/readyz") return {404, "not found\n"};
+  const bool page = request.path == "/" && handlers.status;
+  if (!metrics && !health && !page && request.path != "/readyz") return {404, "not found\n"};
   if (request.method == ProbeMethod::other) return {405, "method not allowed\n"};
   if (health) return {200, "ok\n"};
   try {
     if (metrics) return {200, handlers.metrics(), "text/plain; version=0.0.4; charset=utf-8"};
+    if (page) return {200, handlers.status(), "text/html; charset=utf-8", status_headers};
     const Readiness readiness = handlers.ready();
     if (readiness.ready) return {200, "ready\n"};
     return {503, readiness.reason + "\n"};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The [metrics] listener: /metrics, /healthz and /readyz over plain HTTP/1.1 on the main loop. Bounded in
-// everything a caller can send or leave unread.
+// The [metrics] listener: /metrics, /healthz, /readyz and the status page over plain HTTP/1.1 on the main
+// loop. Bounded in everything a caller can send or leave unread.
 #pragma once
 
 #include <uv.h>
@@ -22,6 +22,7 @@ struct Readiness {
 struct Handlers {
   std::function<std::string()> metrics;
   std::function<Readiness()> ready;
+  std::function<std::string()> status = {};  // the page at /; empty: there is none
 };
 
 struct ProbeState;

@@ -105,13 +105,17 @@ void Server::open() {
     for (const auto& task : tasks) task();
   });
   inbox_signal_.data = this;
-  for (uv_timer_t* timer : {&minute_, &grace_, &watchdog_}) {
+  for (uv_timer_t* timer : {&minute_, &sample_, &grace_, &watchdog_}) {
     uv_timer_init(&loop_, timer);
     timer->data = this;
   }
   uv_timer_start(
       &minute_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->each_minute(); }, 60'000,
       60'000);
+  sample_status();
+  uv_timer_start(
+      &sample_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->sample_status(); },
+      StatusHistory::interval_s * 1000, StatusHistory::interval_s * 1000);
   if (const uint64_t usec = service::watchdog_usec())
     uv_timer_start(
         &watchdog_, [](uv_timer_t*) { service::alive(); }, 0, std::max<uint64_t>(usec / 2000, 1));
@@ -150,16 +154,15 @@ void Server::open() {
     Handlers handlers;
     handlers.metrics = [this] { return metrics(); };
     handlers.ready = [this] { return readiness(); };
+    handlers.status = [this] { return status(); };
     probes_ = std::make_unique<ProbeServer>(&loop_, std::move(handlers));
     if (auto opened = probes_->open(bound_->metrics.release()); !opened)
       log::error("metrics listener", {{"error", opened.error().text}});
     else
       log::info("metrics listener started", {{"addr", bound_->metrics_address.text()}});
   }
-  watcher_ = std::make_unique<Watcher>(&loop_, [this](const std::vector<std::string>& changed) {
-    for (const std::string& file : changed) log::info("file changed", {{"file", file}});
-    reload(Scope::watched_files);
-  });
+  watcher_ = std::make_unique<Watcher>(
+      &loop_, [this](const std::vector<std::string>& changed) { files_changed(changed); });
   watch_files();
   for (const auto& worker : workers_) worker->start();
 }

@@ -17,6 +17,7 @@
 #include "proxy/probe_server.hpp"
 #include "proxy/snapshot.hpp"
 #include "proxy/sockets.hpp"
+#include "proxy/status_history.hpp"
 #include "proxy/watcher.hpp"
 #include "proxy/worker.hpp"
 
@@ -44,7 +45,9 @@ class Server {
   void reload(Scope scope);
   void reloaded(Reload& done);
   void watch_files();
+  void files_changed(const std::vector<std::string>& changed);
   void each_minute();
+  void sample_status();
 
   void drain(int signal);
   void worker_idle();
@@ -52,6 +55,7 @@ class Server {
   void finish();
 
   [[nodiscard]] std::string metrics() const;
+  [[nodiscard]] std::string status() const;
   [[nodiscard]] Readiness readiness() const;
   [[nodiscard]] uint64_t live() const;
 
@@ -68,12 +72,14 @@ class Server {
   std::unique_ptr<ProbeServer> probes_;
   std::unique_ptr<Watcher> watcher_;
   uv_signal_t signals_[3]{};
-  uv_timer_t minute_{}, grace_{}, watchdog_{};
+  uv_timer_t minute_{}, sample_{}, grace_{}, watchdog_{};
+  StatusHistory history_;
   uv_async_t inbox_signal_{};
   std::mutex inbox_mutex_;
   std::vector<std::function<void()>> inbox_;
 
   bool reloading_ = false;
+  bool config_refused_ = false;  // one that was published: tried again with the next change
   std::optional<Scope> reload_again_;
   bool draining_ = false;
   bool cutting_ = false;

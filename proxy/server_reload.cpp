@@ -2,7 +2,9 @@
 // A new snapshot beside the running one: built off the loop, swapped whole, or not at all.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <utility>
 
 #include "proxy/log.hpp"
@@ -10,6 +12,17 @@
 #include "proxy/server.hpp"
 
 namespace postern::proxy {
+namespace {
+
+/// Whether a file is published as Kubernetes publishes volumes: its name is a link through `..data`, which is
+/// swapped as a whole. Such a file is never half edited, so its change alone is worth a reload.
+bool published(const std::string& file) {
+  std::error_code error;
+  const auto target = std::filesystem::read_symlink(file, error);
+  return !error && !target.empty() && *target.begin() == "..data";
+}
+
+}  // namespace
 
 /// One reload on its way through libuv's pool. The pool thread touches only this.
 struct Server::Reload {
@@ -61,6 +74,8 @@ void Server::reload(Scope scope) {
 void Server::reloaded(Reload& done) {
   reloading_ = false;
   const bool full = done.scope == Scope::everything;
+  // What it names may only be on its way, in a volume of its own.
+  if (full) config_refused_ = !done.made && published(file_);
   for (const conf::Problem& problem : done.problems.all())
     log::write(problem.warning ? LogLevel::warn : LogLevel::error, "configuration",
                {{"problem", problem.line()}});
@@ -86,7 +101,14 @@ void Server::reloaded(Reload& done) {
   if (const auto again = std::exchange(reload_again_, std::nullopt)) reload(*again);
 }
 
-/// Everything whose change is picked up without being told: certificates, keys, mappings, ticket keys.
+void Server::files_changed(const std::vector<std::string>& changed) {
+  for (const std::string& file : changed) log::info("file changed", {{"file", file}});
+  const bool config = config_refused_ || std::ranges::find(changed, file_) != changed.end();
+  reload(config ? Scope::everything : Scope::watched_files);
+}
+
+/// Everything whose change is picked up without being told: certificates, keys, mappings, ticket keys, and a
+/// configuration that is published, not edited.
 void Server::watch_files() {
   const conf::Config& config = snapshot_->config;
   std::vector<std::string> files = snapshot_->certificates->files();
@@ -96,6 +118,7 @@ void Server::watch_files() {
   }
   if (config.mapping.source == conf::MappingSource::file) files.push_back(config.mapping.file_path);
   if (!config.tickets.file.empty()) files.push_back(config.tickets.file);
+  if (published(file_)) files.push_back(file_);
   std::erase_if(files, [](const std::string& file) { return file.empty(); });
   watcher_->watch(files);
 }

@@ -178,7 +178,7 @@ def test_the_probes_answer_their_paths_and_methods(t):
     daemon = t.postern(t.base(t.port()))
     for path, method, status, body in (("/healthz", "GET", 200, "ok\n"), ("/readyz", "GET", 200, "ready\n"),
                                        ("/healthz", "HEAD", 200, ""), ("/metrics", "HEAD", 200, ""),
-                                       ("/", "GET", 404, "not found\n"), ("/metricsx", "GET", 404, "not found\n"),
+                                       ("/", "GET", 200, None), ("/", "POST", 405, None), ("/metricsx", "GET", 404, "not found\n"),
                                        ("/healthz", "POST", 405, None), ("/metrics", "DELETE", 405, None)):
         got = daemon.http(path, method)
         assert got[0] == status and (body is None or got[1] == body), (path, method, got)
