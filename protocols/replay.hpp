@@ -54,6 +54,7 @@ class Replay {
   static constexpr size_t longest_line = 65536;
   static constexpr unsigned most_reply_lines = 256;  // of one reply before the credentials
   static constexpr unsigned most_auth_lines = 64;    // behind them
+  static constexpr size_t most_said = 128 * 1024;    // kept for the client
 
   virtual ~Replay() = default;
   virtual ReplayStep advance(Input& in, std::string& out) = 0;

@@ -198,7 +198,7 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   backend_->read(true);
   std::string out;
   const protocols::ReplayStep step = login_->replay->authenticate(out);
-  replay(step, out);
+  replay(step, std::move(out));
 }
 
 void Session::dial_failed(Fault fault, const std::string& detail) {
@@ -248,12 +248,15 @@ void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
     login_->backend_input.append(plain);
     std::string out;
     const protocols::ReplayStep step = login_->replay->advance(login_->backend_input, out);
-    return replay(step, out);
+    return replay(step, std::move(out));
   }
-  if (login_)
+  if (login_) {
     login_->input.append(plain);
-  else
+    // What lies in the loop's buffer may be a password, and nothing may come to overwrite it for long.
+    conf::wipe(const_cast<uint8_t*>(plain.data()), plain.size());
+  } else {
     early_.insert(early_.end(), plain.begin(), plain.end());
+  }
   if (phase_ == Phase::proxy_header) return read_header();
   if (phase_ == Phase::dialogue) return talk();
   if (ahead()) client_.read(false);

@@ -61,7 +61,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void upgraded();
   void talk();
   void route();
-  void replay(protocols::ReplayStep step, const std::string& out);
+  void replay(protocols::ReplayStep step, std::string out);
   void answered();
   void accepted_login();
   void rejected_login();

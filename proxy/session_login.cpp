@@ -156,9 +156,10 @@ void Session::route() {
 }
 
 /// The replay's last step, with what it wants sent.
-void Session::replay(protocols::ReplayStep step, const std::string& out) {
-  if (!out.empty() && !backend_->write(bytes_of(out)))
-    return unavailable(Fault::backend_closed, "the backend does not listen");
+void Session::replay(protocols::ReplayStep step, std::string out) {
+  const bool sent = out.empty() || backend_->write(bytes_of(out));
+  conf::wipe(out);  // it may be a password
+  if (!sent) return unavailable(Fault::backend_closed, "the backend does not listen");
   switch (step.want) {
     case protocols::ReplayWant::input:
       return;
@@ -177,6 +178,7 @@ void Session::answered() {
   story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   const uint64_t took = (uv_hrtime() - login_->stage_began) / 1000;
   worker_.cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
+  backend_spoke();  // its TLS tickets have come as well
 }
 
 void Session::accepted_login() {

@@ -231,7 +231,8 @@ void ImapReplay::send_login(std::string& out) {
 }
 
 ReplayStep ImapReplay::verdict(std::string_view line, std::string& out) {
-  if (++lines_ > most_auth_lines) return end(ReplayWant::failed, ReplayFault::protocol);
+  if (++lines_ > most_auth_lines || said_.size() > most_said)
+    return end(ReplayWant::failed, ReplayFault::protocol);
   if (line.starts_with('+')) return go_on(line.find_first_not_of(' ', 1) == std::string_view::npos, out);
   said_ += line;
   said_ += "\r\n";
