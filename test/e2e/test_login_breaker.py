@@ -69,7 +69,7 @@ def test_a_backend_that_lets_go_of_credentials_fails_and_one_that_says_no_does_n
 @test(quick=True, limit=40)
 def test_scenario_255_after_the_cooldown_one_login_is_the_probe_and_others_wait_for_it(t):
     w = World(t, server__host_down_threshold=1, server__host_down_min_clients=0, server__host_down_cooldown="1s")
-    for protocol, speech in w.each():
+    for protocol, speech in w.each()[:1 if t.quick else 4]:
         fails(w, protocol)
         assert state(w) == (1, 1)
         turned_away(w, protocol)

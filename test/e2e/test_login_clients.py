@@ -82,7 +82,7 @@ def test_the_time_of_a_slow_backend_is_not_the_clients(t):
 
 @test(quick=True)
 def test_clients_before_their_login_hear_of_the_shutdown_when_the_grace_is_over(t):
-    for courtesy in (True, False):
+    for courtesy in (True,) if t.quick else (True, False):
         w = World(t, server__shutdown_grace="1s", server__extended_replies=courtesy)
         idle = [w.client(protocol) for protocol in w.protocols]
         asking, servers = [], []
@@ -138,15 +138,13 @@ def test_bytes_in_clear_behind_starttls_are_never_answered_and_are_reported(t):
         client.stream.silent(0.1)
         client.noop()
         w.nothing(protocol, 0.05)
-        warning = w.daemon.wait("bytes behind STARTTLS discarded", listener=protocol)
-        assert (warning["bytes"], warning["peer"].rsplit(":", 1)[0], warning["level"]) == (
-            str(len(injected)), "127.0.0.1", "warn"), warning
+        if i == 0:  # at most one warning a second
+            warning = w.daemon.wait("bytes behind STARTTLS discarded", listener=protocol)
+            assert (warning["bytes"], warning["peer"], warning["level"]) == (str(len(injected)), client.name, "warn"), warning
         client.say(speech.starttls[0])
         answer = client.stream.line()
         assert "not available" in answer, answer
         client.close()
-        w.daemon.closing(i + 1)
-        time.sleep(1.05)  # the warning's own limit
 
 
 @test(quick=True)
