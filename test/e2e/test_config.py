@@ -262,7 +262,7 @@ def test_every_sample_passes_check(t):
 @test(quick=True)
 def test_what_this_build_does_not_serve_is_refused_with_these_words(t):
     words = "not supported by this build yet"
-    for change in ({"listener.smtp.protocol": "imap", "destination.relay.protocol.imap": {"port": 143, "tls": "plain"}},
+    for change in ({"listener.smtp.protocol": "http", "destination.relay.protocol.http": {"port": 443, "tls": "implicit"}},
                    {"mapping": {"source": "redis", "redis": {"url": "redis://127.0.0.1"}}},
                    {"admin": {"bind": "127.0.0.1:1", "bearer_token": "0123456789abcdef0123456789abcdef"}},
                    {"server.listener_state": f"{t.folder}/state"}):
