@@ -46,9 +46,6 @@ class Speech:
     said_failures: str
     said_shutdown: str
 
-    def noop_answer(self):
-        return self.noop[1]
-
 
 IMAP = Speech("imap", "* OK ", "a AUTHENTICATE {} {}", ("n NOOP", "n OK NOOP completed."),
               "* OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN] ready\r\n", "+ \r\n", "a OK in\r\n",

@@ -48,7 +48,7 @@ def unavailable(w, protocol, misbehave, reasons, speech=None):
 # --- silence ----------------------------------------------------------------------------------------
 
 
-@test(limit=60)
+@test(quick=True, limit=60)
 def test_a_backend_that_falls_silent_at_any_stage_is_unavailable_when_its_window_is_over(t):
     """Scenarios 75 and 76; all stages of all protocols wait at the same time."""
     w = World(t, server__backend_timeout="1s", server__backend_connect_retries=5, server__host_down_threshold=0)
@@ -152,6 +152,16 @@ def test_a_backend_that_starts_a_moment_later_is_reached_by_the_retry(t):
         server = w.server(protocol).greet().taken().accept()
         client.hear(speech.accept)
         end(client, server)
+
+
+@test(quick=True)
+def test_without_courtesy_the_words_are_those_of_the_replaced_system(t):
+    w = World(t, server__extended_replies=False, server__host_down_threshold=0)
+    for protocol, speech in w.each():
+        client = w.client(protocol).attempt()
+        w.server(protocol).close()
+        client.hear(speech.said_unavailable_tersely)
+        client.stream.expect_eof()
 
 
 # --- nonsense ---------------------------------------------------------------------------------------
