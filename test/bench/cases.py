@@ -52,6 +52,10 @@ class Case:
         return self.verb not in ("bye", "login")
 
     @property
+    def crowded(self):
+        return self.kind in ("idle", "storm", "growth")
+
+    @property
     def weighs_start(self):
         """What the proxy costs before the first session is part of the case."""
         return bool(self.names or self.mappings)

@@ -100,5 +100,5 @@ def table(everything):
         met = found[0] < target.limit if target.strict else found[0] <= target.limit
         rows.append([target.what, limit, f"{found[0]:.2f}", found[1], "met" if met else "**missed**"])
     met = sum(row[-1] == "met" for row in rows)
-    return "\n".join(["### targets: CPU time or memory of Postern by that of the best peer, unless it says otherwise", "",
-                      *grid(rows), "", f"{met} of {len(TARGETS)} met", ""])
+    title = "### targets: CPU time or memory of Postern by that of the best peer, unless it says otherwise"
+    return "\n".join([title, "", *grid(rows), "", f"{met} of {len(TARGETS)} met", ""])
