@@ -65,18 +65,47 @@ def test_the_filter_finds_who_was_refused_and_nobody_else(t):
         w.reset_legs()
 
 
-@test(quick=True, needs=("fail2ban-client",))
-def test_the_jail_is_one_that_fail2ban_takes(t):
+def settings(t, jail):
+    """A copy of the machine's own with nothing but this jail, its files in the test's folder."""
     etc = shutil.copytree("/etc/fail2ban", f"{t.folder}/etc", dirs_exist_ok=True)
     for name in os.listdir(f"{etc}/jail.d"):
         os.remove(f"{etc}/jail.d/{name}")
     shutil.copy(f"{DEPLOY}/postern.conf", f"{etc}/filter.d/postern.conf")
+    t.file("etc/jail.d/postern.conf", jail)
+    t.file("etc/fail2ban.local", f"[Definition]\nlogtarget = {t.folder}/fail2ban.log\nsocket = {t.folder}/fail2ban.sock\n"
+           f"pidfile = {t.folder}/fail2ban.pid\ndbfile = None\n")
+    return etc
+
+
+def sample():
     with open(f"{DEPLOY}/jail.conf", encoding="utf-8") as f:
-        jail = f.read()
+        return f.read()
+
+
+@test(limit=40, needs=("fail2ban-server", "fail2ban-client"))
+def test_a_guesser_is_banned_within_seconds_wherever_the_machine_stands(t):
+    w = World(t, each__max_auth_attempts=9)
+    t.file("etc/action.d/tell.conf", f"[Definition]\nactionban = echo <ip> >> {t.folder}/banned\nactionunban =\n")
+    jail = re.sub(r"^backend .*$", f"backend = polling\nlogpath = {w.daemon.out_path}\naction = tell", sample(), flags=re.M)
+    etc = settings(t, re.sub(r"^maxretry .*$", "maxretry = 4\nignoreself = false", jail, flags=re.M))
+    server = t.spawn(program("fail2ban-server"), "-c", etc, "-f", "start", name="fail2ban-server",
+                     env={**os.environ, "TZ": "America/New_York"})
+    t.await_that(lambda: "Jail 'postern' started" in t.tail(f"{t.folder}/fail2ban.log"), 15, 0.1, "the start of the jail")
+    for protocol in w.protocols[:3]:
+        refused(w, protocol, w.client(protocol), "alice@example.com", password="wrong")
+    assert not os.path.exists(f"{t.folder}/banned")
+    refused(w, "submission", w.client("submission"), "alice@example.com", password="wrong")
+    t.await_that(lambda: t.tail(f"{t.folder}/banned") == "127.0.0.1\n", 15, 0.1, "the ban")
+    server.terminate()
+    server.wait(10)
+
+
+@test(quick=True, needs=("fail2ban-client",))
+def test_the_jail_is_one_that_fail2ban_takes(t):
     log = t.file("postern.log", "")
     # Both ways of reading: from the journal as it stands, from a file as the comment says.
-    for text in (jail, re.sub(r"^backend .*$", f"backend = auto\nlogpath = {log}", jail, flags=re.M)):
-        t.file("etc/jail.d/postern.conf", text)
+    for jail in (sample(), re.sub(r"^backend .*$", f"backend = auto\nlogpath = {log}", sample(), flags=re.M)):
+        etc = settings(t, jail)
         done = subprocess.run([program("fail2ban-client"), "-c", etc, "--test"], capture_output=True, text=True,
                               check=False, timeout=t.scaled(20))
         assert done.returncode == 0 and "OK: configuration test is successful" in done.stdout, done.stdout + done.stderr
