@@ -264,6 +264,29 @@ def test_scenarios_166_171_to_173_id_and_xclient_tell_the_clients_address_and_th
 
 
 @test(quick=True)
+def test_what_is_told_is_the_address_from_the_proxy_header_and_whether_the_client_used_tls(t):
+    w = World(t, tls="implicit", destination__legacy__forwarding="xclient", each__proxy_protocol="required",
+              each__proxy_trusted=["127.0.0.0/8"], server__host_down_threshold=0)
+    for source, destination, smtp in (("2001:db8::9", "2001:db8::1", "IPV6:"), ("203.0.113.9", "198.51.100.7", ""),
+                                      ("::ffff:203.0.113.9", "::ffff:198.51.100.7", "")):
+        for protocol, speech in w.each():
+            stream = wire.tls_connect(w.daemon.port(protocol), t.pki.client(), "mail.example.com",
+                                      wire.v2(source=source, destination=destination))
+            client = logins.Client(stream, speech).attempt()
+            _, line, _, _ = forwarded(w, protocol, client)
+            shown = source.removeprefix("::ffff:"), destination.removeprefix("::ffff:")
+            if protocol == "imap":
+                assert f'"x-originating-ip" "{shown[0]}" "x-originating-port" "40123" "x-connected-ip" "{shown[1]}" ' \
+                    '"x-connected-port" "993"' in line and '"x-client-transport" "TLS"' in line, line
+            elif protocol == "submission":
+                assert f"ADDR={smtp}{shown[0]} PORT=40123 DESTADDR={smtp}{shown[1]} DESTPORT=993 " in line, line
+            else:
+                assert f"ADDR={shown[0]} PORT=40123 DESTADDR={shown[1]} DESTPORT=993 " in line and \
+                    line.endswith("CLIENT-TRANSPORT=TLS"), line
+            client.close()
+
+
+@test(quick=True)
 def test_a_refused_xclient_is_a_temporary_failure_and_a_refused_id_is_none(t):
     w = World(t, destination__legacy__forwarding="xclient")
     for protocol, speech in w.each():
