@@ -52,7 +52,7 @@ ReplayStep SubmissionReplay::advance(Input& in, std::string& out) {
 bool SubmissionReplay::take_line(std::string_view line) {
   const bool login = phase_ == Phase::auth;
   if (code_ == 0 && !login) lines_ = 0;
-  if (++lines_ > (login ? most_auth_lines : most_reply_lines)) return false;
+  if (++lines_ > (login ? most_auth_lines : most_reply_lines) || said_.size() > most_said) return false;
   if (line.size() < 3 || !std::ranges::all_of(line.substr(0, 3), is_digit)) return false;
   if (line.size() > 3 && line[3] != ' ' && line[3] != '-') return false;
   const int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
