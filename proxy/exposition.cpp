@@ -20,7 +20,7 @@ void about(Page& page, const Observed& seen) {
   page.gauge({}, seen.ready ? 1.0 : 0.0);
 }
 
-void connections(Page& page, const Counters& counters) {
+void connections(Page& page, const Counters& counters, const Observed& seen) {
   const auto listeners = counters.listeners();
   page.family("postern_connections_active", MetricType::Gauge, "Client connections open now.");
   for (const auto& l : listeners) {
@@ -28,6 +28,10 @@ void connections(Page& page, const Counters& counters) {
     const uint64_t opened = sum(l->workers, [](const ListenerCells& c) { return c.accepted.get(); });
     page.gauge({{"listener", l->name}, {"protocol", conf::name(l->protocol)}}, active(opened, closed));
   }
+  page.family("postern_connections_limit", MetricType::Gauge,
+              "max_connections: client connections a listener admits at a time.");
+  for (const auto& l : seen.listeners)
+    page.gauge({{"listener", l.name}, {"protocol", conf::name(l.protocol)}}, l.limit);
   page.family("postern_connections_total", MetricType::Counter,
               "Client connections admitted; those over max_connections are in rejected.");
   for (const auto& l : listeners)
@@ -221,7 +225,7 @@ void process(Page& page, const Observed& seen) {
 std::string exposition(const Counters& counters, const Observed& observed) {
   Page page;
   about(page, observed);
-  connections(page, counters);
+  connections(page, counters, observed);
   tls_use(page, counters);
   tls_material(page, observed);
   sessions(page, counters);

@@ -23,6 +23,11 @@ ProcessFacts process_facts();
 
 /// What is not counted but looked at when asked.
 struct Observed {
+  struct Listener {
+    std::string name;
+    conf::Protocol protocol = conf::Protocol::imap;
+    uint64_t limit = 0;
+  };
   struct Destination {
     std::string name;
     bool down = false;
@@ -34,6 +39,7 @@ struct Observed {
   };
   std::string version;
   std::string tls_library;
+  std::vector<Listener> listeners;
   std::vector<Destination> destinations;
   std::vector<Certificate> certificates;
   double ticket_key_age = 0;

@@ -187,6 +187,8 @@ std::string Server::metrics() const {
   Observed observed;
   observed.version = version;
   observed.tls_library = tls::library().version;
+  for (const ListenerRuntime& listener : snapshot_->listeners)
+    observed.listeners.push_back({listener.conf.name, listener.conf.protocol, listener.conf.max_connections});
   const uint64_t now_ms = uv_now(&loop_);
   for (const auto& [name, destination] : snapshot_->destinations) {
     const Health::View view = destination->health->view(now_ms);

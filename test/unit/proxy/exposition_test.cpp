@@ -22,6 +22,7 @@ Observed observed() {
   Observed o;
   o.version = "0.1.0";
   o.tls_library = "wolfSSL 5.9.2";
+  o.listeners = {{"imaps", conf::Protocol::imap, 8192}};
   o.destinations = {{"old", true, 6}, {"new", false, 0}};
   o.certificates = {{"default", 1'795'230'174}};
   o.ticket_key_age = 61;
@@ -76,6 +77,7 @@ TEST_CASE("counts of all workers are added up") {
            "postern_build_info{version=\"0.1.0\",tls_library=\"wolfSSL 5.9.2\"} 1",
            "postern_ready 1",
            "postern_connections_active{listener=\"imaps\",protocol=\"imap\"} 4",
+           "postern_connections_limit{listener=\"imaps\",protocol=\"imap\"} 8192",
            "postern_connections_total{listener=\"imaps\",protocol=\"imap\"} 7",
            "postern_connections_rejected_total{listener=\"imaps\",reason=\"timeout\"} 4",
            "postern_connections_rejected_total{listener=\"imaps\",reason=\"limit\"} 0",
