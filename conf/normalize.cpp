@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Lower case by table, independent of any locale: simple case pairs of the scripts that have them.
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -75,7 +76,9 @@ void put(std::string& out, char32_t letter) {
 
 std::string normalized(std::string_view identifier, Normalize how) {
   if (how == Normalize::none) return std::string(identifier);
-  if (!is_utf8(identifier)) return ascii_lower(identifier);
+  const bool ascii =
+      std::ranges::all_of(identifier, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  if (ascii || !is_utf8(identifier)) return ascii_lower(identifier);
   std::string out;
   out.reserve(identifier.size());
   for (size_t at = 0; at < identifier.size();) {
