@@ -5,7 +5,7 @@ beside this file; every client comes from 127.0.0.9, which the backend can only 
 
 proof.py deliver [TEXT]   a message over LMTP and TLS        proof.py logins    IMAPS, POP3S, submission, ManageSieve
 proof.py relay            the next hop: SMTP in, LMTP out     proof.py get PATH  a page of the metrics listener
-proof.py await PORT       until somebody listens there
+proof.py await PORT...    until somebody listens there
 """
 import base64
 import imaplib
@@ -205,7 +205,8 @@ def main(verb, *rest):
     elif verb == "relay":
         relay()
     elif verb == "await":
-        patiently(lambda: socket.create_connection(("127.0.0.1", int(rest[0])), 1).close())
+        for port in rest:
+            patiently(lambda port=port: socket.create_connection(("127.0.0.1", int(port)), 1).close())
     elif verb == "get":
         page = patiently(lambda: urllib.request.urlopen(f"http://127.0.0.1:{PLACE['metrics']}{rest[0]}", timeout=2).read())
         print(page.decode(), end="")
