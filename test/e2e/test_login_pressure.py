@@ -134,3 +134,41 @@ def test_a_tls_client_may_end_its_side_right_behind_a_login(t):
         client.stream.expect(speech.accept + "an answer\r\n")
         client.stream.expect_notified_eof()
     assert set(w.reasons(4)) == {"eof"}
+
+
+@test(limit=90, alone=True, plain=True)
+def test_sixty_kilobytes_a_byte_at_a_time_cost_no_more_than_their_length(t):
+    """Backends and clients alike: whatever is read again with every byte would cost seconds."""
+    w = World(t, server__backend_timeout="60s", server__host_down_threshold=0)
+    size = 60_000
+    long = {"imap": ("a LOGIN alice@example.com ", 'a LOGIN alice@example.com "', "a LOGIN alice@example.com {60000+}\r\n"),
+            "managesieve": ('AUTHENTICATE "PLAIN" "', "AUTHENTICATE {5+}\r\nPLAIN {60000+}\r\n"),
+            "pop3": ("AUTH PLAIN ",), "submission": ("AUTH PLAIN ", "NOOP ")}
+
+    def drip(stream, begin):
+        """The processor time the daemon needs beyond what a byte a segment costs by itself."""
+        stream.send(begin)
+        time.sleep(0.05)
+        before = w.daemon.cpu_seconds()
+        for _ in range(size):
+            stream.sock.send(b"A")
+            time.sleep(0)
+        time.sleep(0.05)
+        return w.daemon.cpu_seconds() - before
+
+    spent = {}
+    for protocol, speech in w.each():
+        for begin in long[protocol]:
+            client = w.client(protocol)
+            spent[begin] = drip(client.stream, begin)
+            client.close()
+        client = w.client(protocol).attempt()
+        server = w.server(protocol)
+        spent[f"greeting of {protocol}"] = drip(server.stream, speech.ready[:5])
+        client.close()
+        client = w.client(protocol).attempt()
+        server = w.server(protocol).greet().taken()
+        spent[f"answer of {protocol}"] = drip(server.stream, speech.accept[:3])
+        client.close()
+    slow = {begin: seconds for begin, seconds in spent.items() if seconds > 0.7}
+    assert not slow, (slow, spent)
