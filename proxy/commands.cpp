@@ -28,7 +28,13 @@ void print_warnings(const conf::Problems& problems) {
 
 }  // namespace
 
-int command_run(const std::string& file) { return Server(file).run(); }
+int command_run(const std::string& file, const Confinement& confinement) {
+  if (auto assumed = assume_user(confinement); !assumed) {
+    std::fprintf(stderr, "%s\n", assumed.error().text.c_str());
+    return 1;
+  }
+  return Server(file, confinement).run();
+}
 
 int command_check(const std::string& file) {
   conf::Loaded loaded = conf::load(file, conf::Environment::of_process());

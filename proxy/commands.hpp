@@ -4,9 +4,11 @@
 
 #include <string>
 
+#include "proxy/confinement.hpp"
+
 namespace postern::proxy {
 
-int command_run(const std::string& file);
+int command_run(const std::string& file, const Confinement& confinement);
 int command_check(const std::string& file);
 int command_explain(const std::string& file, const std::string& account);
 int command_schema();

@@ -14,7 +14,9 @@
 namespace {
 
 constexpr std::string_view usage =
-    R"(usage: postern [run] CONFIG            serve; without CONFIG the path is taken from PROXY_CONFIG
+    R"(usage: postern [run] [OPTION...] CONFIG  serve; without CONFIG the path is taken from PROXY_CONFIG
+         --user=USER[:GROUP]           as root: become this user, keep nothing once the ports are bound
+         --seccomp[=on|log|off]        refuse system calls it has no use for; log: only report them
        postern check CONFIG            validate as a start would; print every problem, bind nothing
        postern explain CONFIG ACCOUNT  how an account would be routed, and why
        postern schema                  JSON Schema of the configuration
@@ -35,7 +37,33 @@ std::optional<std::string> config_path(std::span<char*> arguments) {
   return std::nullopt;
 }
 
-int dispatch(std::string_view verb, std::span<char*> arguments) {
+/// Takes the options of `run` out of the words, wherever they stand; a later one wins. False: one of them is
+/// none.
+bool take_options(std::span<char*>& words, postern::proxy::Confinement& chosen) {
+  using Calls = postern::proxy::Confinement::Calls;
+  size_t kept = 0;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string_view word = words[i];
+    if (word.starts_with("--user=") && word.size() > 7)
+      chosen.user = word.substr(7);
+    else if (word == "--user" && i + 1 < words.size() && *words[i + 1])
+      chosen.user = words[++i];
+    else if (word == "--seccomp" || word == "--seccomp=on")
+      chosen.calls = Calls::filtered;
+    else if (word == "--seccomp=log")
+      chosen.calls = Calls::logged;
+    else if (word == "--seccomp=off")
+      chosen.calls = Calls::all;
+    else if (word.starts_with('-'))
+      return false;
+    else
+      words[kept++] = words[i];
+  }
+  words = words.first(kept);
+  return true;
+}
+
+int dispatch(std::string_view verb, std::span<char*> arguments, const postern::proxy::Confinement& chosen) {
   using namespace postern::proxy;
   if (verb == "schema") return command_schema();
   if (verb == "reference") return command_reference();
@@ -52,7 +80,7 @@ int dispatch(std::string_view verb, std::span<char*> arguments) {
   if (verb == "explain")
     return arguments.size() < 2 ? complain("explain needs a configuration and an account")
                                 : command_explain(*file, arguments[1]);
-  return command_run(*file);
+  return command_run(*file, chosen);
 }
 
 }  // namespace
@@ -74,14 +102,12 @@ int main(int argc, char** argv) {
     for (const std::string_view known : {"run", "check", "explain", "schema", "reference", "healthcheck"})
       if (first == known) verb = known;
     if (first == "--check") verb = "check";
-    if (verb == "run" && first != "run") {
-      if (first.starts_with('-')) return complain("unknown option");
-    } else {
-      arguments = arguments.subspan(1);
-    }
+    if (verb != "run" || first == "run") arguments = arguments.subspan(1);
   }
+  postern::proxy::Confinement chosen;
+  if (verb == "run" && !take_options(arguments, chosen)) return complain("unknown option");
   const size_t most = verb == "explain" ? 2 : verb == "schema" || verb == "reference" ? 0 : 1;
   if (arguments.size() > most) return complain("too many arguments");
   postern::tls::init();
-  return dispatch(verb, arguments);
+  return dispatch(verb, arguments, chosen);
 }

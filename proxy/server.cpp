@@ -26,8 +26,10 @@ bool print_problems(const conf::Problems& problems) {
   return !first;
 }
 
-Server::Server(std::string file)
-    : file_(std::move(file)), own_(std::make_shared<std::vector<conf::SocketAddress>>()) {
+Server::Server(std::string file, Confinement confinement)
+    : file_(std::move(file)),
+      confinement_(std::move(confinement)),
+      own_(std::make_shared<std::vector<conf::SocketAddress>>()) {
   uv_loop_init(&loop_);
   lasting_.tickets = std::make_shared<tls::TicketKeys>();
   lasting_.own = own_;
@@ -40,6 +42,10 @@ Server::~Server() {
 
 int Server::run() {
   if (!prepare()) return 1;
+  if (auto sealed = seal(confinement_); !sealed) {
+    std::fprintf(stderr, "%s\n", sealed.error().text.c_str());
+    return 1;
+  }
   const conf::ServerConf& conf = snapshot_->config.server;
   log::start(conf.log_level, conf.log_format);
   open();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "conf/load.hpp"
+#include "proxy/confinement.hpp"
 #include "proxy/counters.hpp"
 #include "proxy/probe_server.hpp"
 #include "proxy/snapshot.hpp"
@@ -26,7 +27,7 @@ namespace postern::proxy {
 class Server {
  public:
   /// `file` is read again at a reload.
-  explicit Server(std::string file);
+  explicit Server(std::string file, Confinement confinement = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -60,6 +61,7 @@ class Server {
   [[nodiscard]] uint64_t live() const;
 
   const std::string file_;
+  const Confinement confinement_;
   uv_loop_t loop_{};
   std::unique_ptr<Counters> counters_;
   std::shared_ptr<std::vector<conf::SocketAddress>> own_;

@@ -40,6 +40,7 @@ breaches() {
         if (target ~ /^toml(\+\+|plusplus|\.h)/) only("^conf/toml\\.cpp$", "toml++ outside conf/toml.cpp")
         if (target ~ /^yaml-cpp\//) only("^conf/yaml\\.cpp$", "yaml-cpp outside conf/yaml.cpp")
         if (target ~ /^prometheus\//) only("^(proxy|test)/", "prometheus-cpp outside proxy/")
+        if (target ~ /^seccomp\.h$/) only("^proxy/call_filter\\.cpp$", "libseccomp outside proxy/call_filter.cpp")
         if (target ~ /^systemd\//) only("^(proxy|test)/", "libsystemd outside proxy/")
         if (folder == "protocols" && target ~ /^(thread|mutex|shared_mutex|condition_variable|future|semaphore)$/)
           breach("<" target "> in protocols/: no threads there")
@@ -91,6 +92,7 @@ bad|conf/check.cpp|#include <toml++/toml.h>
 bad|conf/check.cpp|#include <yaml-cpp/yaml.h>
 bad|tls/a.cpp|#include <prometheus/registry.h>
 bad|conf/a.cpp|#include <systemd/sd-daemon.h>
+bad|proxy/a.cpp|#include <seccomp.h>
 bad|protocols/a.cpp|int fd = socket(AF_INET, SOCK_STREAM, 0);
 bad|tls/a.cpp|  ::send(fd, p, n, 0);
 bad|tls/a.cpp|  auto n = recv(fd, p, n, 0);
@@ -100,6 +102,7 @@ good|protocols/a.cpp|#include "conf/address.hpp"\n#include "protocols/sasl.hpp"
 good|tls/a.cpp|#include "conf/secret.hpp"\n#include <wolfssl/ssl.h>
 good|proxy/a.cpp|#include <uv.h>\n#include "tls/engine.hpp"\n#include "protocols/sasl.hpp"\n#include <systemd/sd-daemon.h>
 good|conf/toml.cpp|#include <toml++/toml.h>
+good|proxy/call_filter.cpp|#include <seccomp.h>
 good|conf/yaml.cpp|#include <yaml-cpp/yaml.h>
 good|test/unit/tls/a.cpp|#include <wolfssl/ssl.h>\n#include <uv.h>\n#include "proxy/log.hpp"
 good|tls/a.cpp|int send(WOLFSSL*, char* from, int size, void* user) {\n  return size;

@@ -66,7 +66,8 @@ class Postern:
         self.name = name or f"postern{len(t.daemons)}"
         self.path = conf if isinstance(conf, str) or conf is None else t.file(f"{self.name}.toml", conf.text())
         self.out_path, self.err_path = f"{t.folder}/{self.name}.log", f"{t.folder}/{self.name}.err"
-        command = [*wrap, t.binary, *(args if args is not None else ["run", self.path])]
+        options = os.environ.get("POSTERN_RUN_OPTIONS", "").split()  # a whole run may try one
+        command = [*wrap, t.binary, *(args if args is not None else ["run", *options, self.path])]
         environment = {k: v for k, v in os.environ.items()
                        if k not in ("RUST_LOG", "PROXY_CONFIG", "PROXY_ADMIN_TOKEN", "NOTIFY_SOCKET")}
         environment.update(ASAN_OPTIONS="exitcode=99:detect_leaks=1", UBSAN_OPTIONS="print_stacktrace=1",
