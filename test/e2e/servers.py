@@ -218,6 +218,9 @@ service stats {{
 }}
 service auth {{
   client_limit = 12000
+  unix_listener {self.folder}/postfix-auth {{
+    mode = 0666
+  }}
 }}
 plugin {{
   sieve = file:~/sieve;active=~/.dovecot.sieve

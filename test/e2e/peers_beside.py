@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Servers whose packages cannot be installed beside Postfix and Dovecot: deploy/setup --tests unpacks them below
+/opt/postern-peers, and they run from there, in a mount namespace where they miss something of their own."""
+import os
+import pwd
+import shutil
+import socket
+import struct
+import threading
+
+from harness import Skip
+from peers import Peer, listens
+from servers import PASSWORD
+
+BESIDE = "/opt/postern-peers"
+
+
+def unpacked(name, path):
+    if not os.path.exists(f"{BESIDE}/{name}/{path}"):
+        raise Skip(f"not unpacked below {BESIDE}: {name} (deploy/setup --tests)")
+    return f"{BESIDE}/{name}"
+
+
+class Exim(Peer):
+    """Submission with PLAIN for one user; messages stay in the queue. ways: {port: PROXY header wanted}."""
+
+    def __init__(self, t, ways, user="alice@example.org"):
+        root = unpacked("exim", "usr/sbin/exim4")
+        self.t, self.folder = t, t.folder_for("exim", 0o777)
+        pair = t.pki.leaf("backend.test", key=2)
+        nobody = pwd.getpwnam("nobody")
+        self.log_file = f"{self.folder}/mainlog"
+        # The program insists on a user of its own name, who need not be anybody.
+        for name, line in (("passwd", f"Debian-exim:x:{nobody.pw_uid}:{nobody.pw_gid}::{self.folder}:/bin/false\n"),
+                           ("group", f"Debian-exim:x:{nobody.pw_gid}:\n")):
+            with open(f"/etc/{name}", encoding="utf-8") as f:
+                t.file(f"exim/{name}", f.read() + line)
+        t.file("exim/key.pem", open(pair.key, "rb").read(), 0o644)
+        for port, proxy in ways.items():
+            conf = t.file(f"exim/{port}.conf", f"""
+primary_hostname = exim.test
+exim_path = {root}/usr/sbin/exim4
+spool_directory = {self.folder}/spool
+log_file_path = {self.folder}/%slog
+pid_file_path = {self.folder}/{port}.pid
+local_interfaces = <; 127.0.0.1
+daemon_smtp_ports = {port}
+log_selector = +incoming_port +smtp_connection +proxy
+queue_only = true
+host_lookup =
+rfc1413_hosts =
+keep_environment =
+tls_advertise_hosts = *
+tls_certificate = {pair.chain}
+tls_privatekey = {self.folder}/key.pem
+{'hosts_proxy = 127.0.0.0/8' if proxy else ''}
+acl_smtp_rcpt = check
+begin acl
+check:
+  accept authenticated = *
+  deny message = log in first
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${{if and{{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{PASSWORD}}}}}}}}}
+  server_set_id = $auth2
+""")
+            self.process = t.spawn("unshare", "-m", "sh", "-c", f"mount --bind {self.folder}/passwd /etc/passwd && mount --bind "
+                                   f"{self.folder}/group /etc/group && exec {root}/usr/sbin/exim4 -bdf -C {conf}", name=f"exim{port}")
+            t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 10, 0.05, "Exim's port")
+
+    def log(self):
+        return self.t.tail(self.log_file, 1 << 20)
+
+
+class Saslauthd:
+    """Answers Cyrus' question whether a password is right, as saslauthd would, from a thread of the test."""
+
+    def __init__(self, path, users):
+        self.users, self.sock = users, socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        os.chmod(path, 0o777)
+        self.sock.listen(50)
+        threading.Thread(target=self.loop, daemon=True).start()
+
+    def loop(self):
+        while True:
+            conn, _ = self.sock.accept()
+            with conn, conn.makefile("rb") as stream:
+                user, password, *_ = (stream.read(struct.unpack(">H", stream.read(2))[0]).decode() for _ in range(4))
+                answer = b"OK" if self.users.get(user) == password else b"NO"
+                conn.sendall(struct.pack(">H", len(answer)) + answer)
+
+
+class SysLog:
+    """What programs say to syslog: a socket to stand in for /dev/log, and the lines."""
+
+    def __init__(self, path):
+        self.lines, self.sock = [], socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(path)
+        os.chmod(path, 0o777)
+        threading.Thread(target=self.loop, daemon=True).start()
+
+    def loop(self):
+        while True:
+            self.lines.append(self.sock.recv(65536).decode(errors="replace").strip("\0"))
+
+    def text(self):
+        return "\n".join(self.lines)
+
+
+class Cyrus(Peer):
+    """IMAP and ManageSieve; ports: imap, imaps, managesieve."""
+
+    def __init__(self, t, users=("alice", "bob")):
+        root = unpacked("cyrus", "usr/lib/cyrus/bin/imapd")
+        self.t, self.folder = t, t.folder_for("cyrus")
+        nobody, pair = pwd.getpwnam("nobody"), t.pki.leaf("backend.test", key=2)
+        self.pair, self.ports = pair, {"imap": t.port(), "imaps": t.port(), "managesieve": t.port()}
+        for part in ("conf", "conf/db", "conf/log", "conf/proc", "conf/socket", "conf/sieve", "spool", "run", "dev"):
+            t.folder_for(f"cyrus/{part}")
+        t.file("cyrus/key.pem", open(pair.key, "rb").read(), 0o644)
+        self.auth = Saslauthd(f"{self.folder}/mux", dict.fromkeys(users, PASSWORD))
+        self.syslog = SysLog(f"{self.folder}/dev/log")
+        conf = t.file("cyrus/imapd.conf", f"""
+configdirectory: {self.folder}/conf
+partition-default: {self.folder}/spool
+defaultpartition: default
+sievedir: {self.folder}/conf/sieve
+cyrus_user: nobody
+servername: cyrus.test
+sasl_pwcheck_method: saslauthd
+sasl_saslauthd_path: {self.folder}/mux
+sasl_mech_list: PLAIN
+allowplaintext: yes
+virtdomains: off
+autocreate_post: yes
+autocreate_quota: 0
+autocreate_users: anyone
+tls_server_cert: {pair.chain}
+tls_server_key: {self.folder}/key.pem
+tls_sessions_db_path: {self.folder}/conf/tls.db
+idlesocket: {self.folder}/conf/socket/idle
+proc_path: {self.folder}/conf/proc
+mboxname_lockpath: {self.folder}/run
+lmtpsocket: {self.folder}/conf/socket/lmtp
+notifysocket: {self.folder}/conf/socket/notify
+""")
+        programs = f"{root}/usr/lib/cyrus/bin"
+        services = "".join(f'  {name} cmd="{programs}/{cmd} -C {conf}" listen="127.0.0.1:{self.ports[name]}" prefork=0\n'
+                           for name, cmd in (("imap", "imapd"), ("imaps", "imapd -s"), ("managesieve", "timsieved")))
+        cyrus_conf = t.file("cyrus/cyrus.conf", f"START {{\n  recover cmd=\"{programs}/ctl_cyrusdb -C {conf} -r\"\n}}\nSERVICES {{\n{services}}}\nEVENTS {{\n}}\n")
+        for path, folders, files in os.walk(self.folder):
+            for entry in [path] + [f"{path}/{e}" for e in folders + files]:
+                shutil.chown(entry, nobody.pw_uid, nobody.pw_gid)
+        # Its own /dev, for the log alone.
+        dev = f"{self.folder}/dev"
+        script = (f"for d in null zero random urandom; do touch {dev}/$d; mount --bind /dev/$d {dev}/$d; done; mount --rbind {dev} /dev && "
+                  f"exec {programs}/master -C {conf} -M {cyrus_conf} -p {self.folder}/run/master.pid")
+        self.process = t.spawn("unshare", "-m", "sh", "-c", script, name="cyrus-master",
+                               env={**os.environ, "LD_LIBRARY_PATH": f"{root}/usr/lib/x86_64-linux-gnu"})
+        for port in self.ports.values():
+            t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 15, 0.05, "Cyrus' port")
+        assert self.process.poll() is None, self.log() + self.syslog.text()
