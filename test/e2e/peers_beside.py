@@ -21,6 +21,16 @@ def unpacked(name, path):
     return f"{BESIDE}/{name}"
 
 
+def mounts_with_user(t, folder, user):
+    """Shell commands for a namespace where the user exists that a program has built in; it need not be anybody."""
+    nobody, out = pwd.getpwnam("nobody"), []
+    for name, line in (("passwd", f"{user}:x:{nobody.pw_uid}:{nobody.pw_gid}::{t.folder}/{folder}:/bin/false\n"),
+                       ("group", f"{user}:x:{nobody.pw_gid}:\n")):
+        with open(f"/etc/{name}", encoding="utf-8") as f:
+            out.append(f"mount --bind {t.file(f'{folder}/{name}', f.read() + line)} /etc/{name}")
+    return " && ".join(out)
+
+
 class Exim(Peer):
     """Submission with PLAIN for one user; messages stay in the queue. ways: {port: PROXY header wanted}."""
 
@@ -28,13 +38,8 @@ class Exim(Peer):
         root = unpacked("exim", "usr/sbin/exim4")
         self.t, self.folder = t, t.folder_for("exim", 0o777)
         pair = t.pki.leaf("backend.test", key=2)
-        nobody = pwd.getpwnam("nobody")
         self.log_file = f"{self.folder}/mainlog"
-        # The program insists on a user of its own name, who need not be anybody.
-        for name, line in (("passwd", f"Debian-exim:x:{nobody.pw_uid}:{nobody.pw_gid}::{self.folder}:/bin/false\n"),
-                           ("group", f"Debian-exim:x:{nobody.pw_gid}:\n")):
-            with open(f"/etc/{name}", encoding="utf-8") as f:
-                t.file(f"exim/{name}", f.read() + line)
+        known = mounts_with_user(t, "exim", "Debian-exim")
         t.file("exim/key.pem", open(pair.key, "rb").read(), 0o644)
         for port, proxy in ways.items():
             conf = t.file(f"exim/{port}.conf", f"""
@@ -67,8 +72,7 @@ plain:
   server_condition = ${{if and{{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{PASSWORD}}}}}}}}}
   server_set_id = $auth2
 """)
-            self.process = t.spawn("unshare", "-m", "sh", "-c", f"mount --bind {self.folder}/passwd /etc/passwd && mount --bind "
-                                   f"{self.folder}/group /etc/group && exec {root}/usr/sbin/exim4 -bdf -C {conf}", name=f"exim{port}")
+            self.process = t.spawn("unshare", "-m", "sh", "-c", f"{known} && exec {root}/usr/sbin/exim4 -bdf -C {conf}", name=f"exim{port}")
             t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 10, 0.05, "Exim's port")
 
     def log(self):
@@ -135,6 +139,7 @@ sasl_pwcheck_method: saslauthd
 sasl_saslauthd_path: {self.folder}/mux
 sasl_mech_list: PLAIN
 allowplaintext: yes
+failedloginpause: 0
 virtdomains: off
 autocreate_post: yes
 autocreate_quota: 0
@@ -164,3 +169,67 @@ notifysocket: {self.folder}/conf/socket/notify
         for port in self.ports.values():
             t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 15, 0.05, "Cyrus' port")
         assert self.process.poll() is None, self.log() + self.syslog.text()
+
+
+class Authdaemon:
+    """Answers Courier's question who somebody is, as authdaemond would, from a thread of the test."""
+
+    def __init__(self, path, users, home, uid, gid):
+        self.users, self.home, self.uid, self.gid = users, home, uid, gid
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        os.chmod(path, 0o777)
+        self.sock.listen(50)
+        threading.Thread(target=self.loop, daemon=True).start()
+
+    def loop(self):
+        while True:
+            conn, _ = self.sock.accept()
+            with conn, conn.makefile("rwb") as stream:
+                while not (line := stream.readline()).startswith(b"AUTH ") and line:
+                    pass  # where the client is
+                fields = stream.read(int(line[5:] or 0)).decode().split("\n")
+                good = len(fields) > 3 and fields[1] == "login" and self.users.get(fields[2]) == fields[3]
+                stream.write(f"UID={self.uid}\nGID={self.gid}\nHOME={self.home}\nADDRESS={fields[2]}\n.\n".encode()
+                             if good else b"FAIL\n")
+
+
+class Courier(Peer):
+    """IMAP, which knows no SASL-IR, and POP3."""
+
+    def __init__(self, t, users=("alice@example.org",)):
+        root = unpacked("courier", "usr/sbin/couriertcpd")
+        self.t, self.folder = t, t.folder_for("courier")
+        nobody, pair = pwd.getpwnam("nobody"), t.pki.leaf("backend.test", key=2)
+        self.ports = {"imap": t.port(), "pop3": t.port()}
+        box = t.folder_for("courier/home/Maildir")
+        for part in ("cur", "new", "tmp"):
+            os.chmod(t.folder_for(f"courier/home/Maildir/{part}"), 0o777)
+        os.chmod(box, 0o777)
+        for path, folders, _ in os.walk(f"{self.folder}/home"):
+            for entry in [path] + [f"{path}/{e}" for e in folders]:
+                shutil.chown(entry, nobody.pw_uid, nobody.pw_gid)
+        pem = t.file("courier/server.pem", open(pair.chain, "rb").read() + open(pair.key, "rb").read(), 0o644)
+        libraries = f"{root}/usr/lib:{root}/usr/lib/x86_64-linux-gnu"
+        # The library has the daemon's socket below /run/courier built in, under either name.
+        for name in ("authdaemon", "autthdaemon"):
+            t.folder_for(f"courier/run/{name}")
+            Authdaemon(f"{self.folder}/run/{name}/socket", dict.fromkeys(users, PASSWORD), f"{self.folder}/home", nobody.pw_uid, nobody.pw_gid)
+        words = "IMAP4rev1 UIDPLUS CHILDREN NAMESPACE THREAD=REFERENCES SORT QUOTA IDLE AUTH=PLAIN"
+        environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "IMAP_CAPABILITY": words, "IMAP_CAPABILITY_TLS": words,
+                       "IMAP_STARTTLS": "YES", "IMAP_TLS_REQUIRED": "0", "IMAPDSTART": "YES", "POP3_STARTTLS": "YES", "POP3_TLS_REQUIRED": "0",
+                       "POP3AUTH": "PLAIN LOGIN", "POP3AUTH_TLS": "PLAIN LOGIN", "COURIERTLS": f"{root}/usr/bin/couriertls", "TLS_CERTFILE": pem,
+                       "TLS_VERIFYPEER": "NONE", "MAILDIRPATH": "Maildir", "IMAP_IDLE_TIMEOUT": "60", "IMAP_USELOCKS": "1"}
+        programs = f"{root}/usr/lib/courier/courier"
+        known = mounts_with_user(t, "courier", "courier")
+        for protocol, chain in (("imap", f"{programs}/imaplogin {root}/usr/bin/imapd Maildir"),
+                                ("pop3", f"{programs}/courierpop3login {programs}/courierpop3d Maildir")):
+            self.process = t.spawn("unshare", "-m", "sh", "-c", f"{known} && mount -t tmpfs none /run && mkdir /run/courier && mount --bind "
+                                   f"{self.folder}/run /run/courier && exec {root}/usr/sbin/couriertcpd -address=127.0.0.1 -nodnslookup "
+                                   f"-noidentlookup -maxprocs=40 -maxperip=40 {self.ports[protocol]} {chain}", name=f"courier-{protocol}",
+                                   env=environment)
+        for port in self.ports.values():
+            t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 10, 0.05, "Courier's port")
+
+    def log(self):
+        return "".join(self.t.tail(f"{self.t.folder}/courier-{protocol}.log", 1 << 20) for protocol in self.ports)

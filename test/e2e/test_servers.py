@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other servers than Dovecot behind Postern: Postfix and Exim for submission, Cyrus for IMAP and ManageSieve."""
+"""Other servers than Dovecot behind Postern: Postfix and Exim for submission, Cyrus for IMAP and ManageSieve, Courier
+for IMAP and POP3."""
+import concurrent.futures
 import re
 import time
 
 from harness import test
 from mailtalk import TALKS, Submission, edge
 from peers import Postfix
-from peers_beside import Cyrus, Exim
+from peers_beside import Courier, Cyrus, Exim
 from servers import PASSWORD, DovecotServer
 
 SOURCES = ("127.0.0.61", "127.0.0.62", "127.0.0.63")
@@ -99,4 +101,25 @@ def test_cyrus_serves_imap_and_managesieve_and_hears_of_the_client_by_id(t):
     time.sleep(0.1)
     log = cyrus.syslog.text()
     assert log.count("badlogin") == 5, log[-4000:]
-    assert log.count('"x-originating-ip" "127.0.0.61"') >= 6 or "127.0.0.61" in log, log[-4000:]
+    assert log.count('"x-originating-ip" "127.0.0.61"') == 6, log[-4000:]
+
+
+@test(limit=60, root=True, needs=("unshare",))
+def test_courier_serves_imap_and_pop3_without_an_initial_response(t):
+    courier = Courier(t)
+    daemons = {tls: t.postern(edge(t, {"courier": (courier.ports, tls, "none", {"source_ips": ["127.0.0.77"]})}, protocols=("imap", "pop3")))
+               for tls in ("plain", "starttls")}
+
+    def one(tls, protocol):
+        talk = TALKS[protocol](t, daemons[tls].port(f"{protocol}-implicit"), "implicit", source="127.0.0.61")
+        refused_then_accepted(talk, "alice@example.org")
+        talk.alive()
+        talk.quit()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:  # Courier lets a wrong password wait for five seconds
+        list(pool.map(one, ("plain", "plain", "starttls", "starttls"), ("imap", "pop3") * 2))
+    for daemon in daemons.values():
+        daemon.closing(2)
+        assert {r["reason"] for r in daemon.closings()} == {"eof"}, daemon.closings()
+    t.await_that(lambda: courier.log().count("INFO: LOGIN, ") == 4, about="four logins: " + courier.log()[-2000:])
+    assert courier.log().count("LOGIN FAILED") >= 2 and "127.0.0.77" in courier.log(), courier.log()[-2000:]
