@@ -4,11 +4,12 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import struct
 import threading
 
-from harness import Skip
+from harness import Skip, descendants
 from peers import Peer, listens
 from servers import PASSWORD
 
@@ -230,6 +231,16 @@ class Courier(Peer):
                                    env=environment)
         for port in self.ports.values():
             t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 10, 0.05, "Courier's port")
+        t.cleanups.append(self.stop)
+
+    def stop(self):
+        """Its file monitor makes itself independent of it."""
+        for child in [p for p in self.t.children if "courier-" in p.log]:
+            child.terminate()
+            child.wait(10)
+        for pid, name, _ in descendants():
+            if name == "gam_server":
+                os.kill(pid, signal.SIGKILL)
 
     def log(self):
         return "".join(self.t.tail(f"{self.t.folder}/courier-{protocol}.log", 1 << 20) for protocol in self.ports)
