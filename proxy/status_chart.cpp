@@ -139,12 +139,15 @@ std::string status_chart(std::string_view title, std::string_view unit, const st
     if (values.empty()) continue;
     out += fmt::format("<polyline class=\"c{}\" points=\"", i);
     double x = width - right - step * static_cast<double>(values.size() - 1);
+    double y = 0;
     for (const double v : values) {
       const double share = std::isfinite(v) ? std::clamp(v / full, 0.0, 1.0) : 0.0;
-      out += fmt::format("{:.1f},{:.1f} ", x, top + plot_height * (1 - share));
+      y = top + plot_height * (1 - share);
+      out += fmt::format("{:.1f},{:.1f} ", x, y);
       x += step;
     }
-    out += "\"/>";
+    // Where it stands now; with a single sample that is all there is to see.
+    out += fmt::format("\"/><circle class=\"c{}\" cx=\"{}\" cy=\"{:.1f}\" r=\"1\"/>", i, width - right, y);
   }
   out += "</svg>\n<ul class=\"legend\">";
   for (size_t i = 0; i < curves.size(); ++i)

@@ -24,7 +24,7 @@ constexpr std::string_view style = R"(
 *{box-sizing:border-box}body{margin:0 auto;max-width:70rem;padding:1rem;background:var(--bg);color:var(--fg);
 font:15px/1.45 system-ui,sans-serif}h1{font-size:1.3rem;margin:0}h2{font-size:1rem;margin:1.6rem 0 .4rem}
 header{display:flex;flex-wrap:wrap;gap:.2rem 1rem;align-items:baseline}header p{margin:0;color:var(--dim)}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:.8rem;margin-top:1rem}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:.8rem;margin-top:1rem}
 figure{margin:0;padding:.7rem;background:var(--card);border:1px solid var(--line);border-radius:6px}
 figcaption{font-weight:600}small,.dim{color:var(--dim);font-weight:400}svg{display:block;width:100%;height:auto}
 svg text{font:10px system-ui,sans-serif;fill:var(--dim)}.g{stroke:var(--line)}
@@ -33,7 +33,7 @@ padding:0;list-style:none}.legend i{display:inline-block;width:1em;height:.25em;
 .c0{stroke:var(--c0);background:var(--c0)}.c1{stroke:var(--c1);background:var(--c1);stroke-dasharray:6 3}
 .c2{stroke:var(--c2);background:var(--c2)}.c3{stroke:var(--c3);background:var(--c3);stroke-dasharray:2 3}
 .c4{stroke:var(--c4);background:var(--c4)}.c5{stroke:var(--c5);background:var(--c5);stroke-dasharray:8 3}
-.c6{stroke:var(--c6);background:var(--c6)}.wide{overflow-x:auto}
+.c6{stroke:var(--c6);background:var(--c6)}circle{fill:none;stroke-width:3.5}.wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--line)}
 th,td{padding:.3rem .6rem;text-align:left;border-top:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--dim);font-size:.85em}.n{text-align:right;font-variant-numeric:tabular-nums}
