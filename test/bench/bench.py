@@ -5,17 +5,30 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cases
 import peers
 from certificates import Certificates
 from peer import World
-from processes import (BenchError, PortPool, Process, cpu_seconds, machine_busy_seconds, open_files, pss_bytes,
+from processes import (BenchError, PortPool, Process, cpu_seconds, machine_busy_seconds, open_files,
                        raise_file_limit)
 
-# name: rounds, seconds a round, seconds of warm-up, seconds for memory to settle, limit of the whole run
-MODES = {"full": (6, 0.35, 0.1, 1.0, 600), "quick": (2, 0.12, 0.03, 0.4, 150), "smoke": (1, 0.03, 0, 0.05, 60)}
+
+@dataclass(frozen=True)
+class Mode:
+    rounds: int          # at most
+    fewest: int          # rounds, if time runs short
+    seconds: float       # of one round of one peer
+    warm_up: float
+    settle: float        # before memory is looked at
+    budget: float        # seconds for all of it; rounds are fewer where it would not do
+    limit: int           # seconds after which a run is stopped
+    heavy: bool = False
+
+
+MODES = {"full": Mode(9, 3, 0.35, 0.1, 1.0, 450, 900, True), "quick": Mode(3, 2, 0.12, 0.03, 0.4, 80, 240),
+         "smoke": Mode(1, 1, 0.03, 0, 0.05, 20, 90)}
 SMOKE_SESSIONS = 40
 LEFT_BEHIND = 20  # files a proxy may keep open beyond those it had at the start
 PROGRAMS = ("bench_load", "bench_stub", "bench_auth", "bench_certificates")
@@ -54,9 +67,12 @@ class Load:
 
 class Bench:
     def __init__(self, programs, postern, folder, mode, rounds=None, seconds=None, profile=None):
-        self.rounds, self.seconds, self.warm_up, self.settle, _ = MODES[mode]
-        self.rounds = rounds or self.rounds
-        self.seconds = seconds or self.seconds
+        self.mode = MODES[mode]
+        self.began = time.monotonic()
+        self.fixed = bool(rounds or seconds)
+        self.rounds = rounds or self.mode.rounds
+        self.seconds = seconds or self.mode.seconds
+        self.warm_up, self.settle = self.mode.warm_up, self.mode.settle
         self.smoke = mode == "smoke"
         self.folder = folder
         self.programs = programs
@@ -100,14 +116,18 @@ class Bench:
             self.instances[peer.name, setup] = peer.start(setup)
         return self.instances[peer.name, setup]
 
-    def forget(self, setup):
-        for key in [key for key in self.instances if key[1] == setup]:
-            self.instances.pop(key).stop()
-
     def stop(self):
         for instance in self.instances.values():
             instance.stop()
         self.stub.stop()
+
+    def plan(self, peers_left):
+        """As many rounds as the time left allows, with so many peers in all the cases still to come."""
+        if self.fixed:
+            return
+        spent, around = time.monotonic() - self.began, 0.25 + self.warm_up  # a peer's start, and opening
+        each = (self.mode.budget - spent) / max(1, peers_left) - around
+        self.rounds = max(self.mode.fewest, min(self.mode.rounds, int(each / (self.seconds + 0.025))))
 
     # --- rounds -------------------------------------------------------------------------------------
     def race(self, case, contenders):
@@ -117,10 +137,7 @@ class Bench:
         translator = None
         try:
             for peer in contenders:
-                began = time.monotonic()
                 instance = self.instance(peer, case.setup)
-                start = {"start_seconds": time.monotonic() - began,
-                         "empty": pss_bytes(instance.pids)} if case.weighs_start else {}
                 seen, port = case, instance.port
                 if case.group == cases.HYBRID and not self.hybrid:
                     # The generator's library is too old. Another Postern stands in front, takes plain sessions and
@@ -131,7 +148,7 @@ class Bench:
                 load = Load(self, seen, port)
                 answer = load.tell(f"open {case.sessions}")
                 if not answer["failed"]:
-                    field.append((peer, instance, load, start))
+                    field.append((peer, instance, load, {}))
                     continue
                 results[peer.name]["failures"].append(f"opening: {answer['failure']}")
                 load.stop()
@@ -141,8 +158,6 @@ class Bench:
                 load.stop()
             if translator:
                 translator.stop()
-            if case.weighs_start:
-                self.forget(case.setup)
         return results
 
     def rounds_of(self, case, field, results):
@@ -153,13 +168,13 @@ class Bench:
                 self.look_inside(case, peer, instance, load)
         for number in range(self.rounds):
             shift = number % max(1, len(field))
-            for peer, instance, load, start in field[shift:] + field[:shift]:
+            for peer, instance, load, about in field[shift:] + field[:shift]:
                 sample = self.one_round(case, instance, load)
                 sample["round"] = number
                 if sample.get("failure"):
                     results[peer.name]["failures"].append(sample["failure"])
                 else:
-                    results[peer.name]["samples"].append(sample | start)
+                    results[peer.name]["samples"].append(sample | about)
         for peer, instance, load, _ in [] if case.standing else field:
             left = open_files(instance.pids) - instance.files
             if left > LEFT_BEHIND and instance.steady:

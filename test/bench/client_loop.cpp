@@ -183,10 +183,12 @@ void Worker::fail(Session& session, const std::string& why) {
   session.stream.close();
   session.state = State::closed;
   if (command_ == Command::storm) {
-    if (idle)
+    if (idle) {
       session.started = Clock::now();
-    else
+    } else {
       ++tally_.retries;
+      if (tally_.first_failure.empty()) tally_.first_failure = why;
+    }
     retries_.push_back({Clock::now() + (idle ? Clock::duration::zero() : before_next_try), &session});
     return;
   }

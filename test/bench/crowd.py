@@ -21,6 +21,7 @@ def together(case):
 class Crowd:
     def __init__(self, bench):
         self.bench = bench
+        self.kernel_floor = {}  # sessions -> bytes of kernel memory each without a proxy
 
     def size(self, wanted):
         return min(SMOKE_SESSIONS, wanted) if self.bench.smoke else min(wanted, self.bench.most_sessions)
@@ -80,15 +81,15 @@ class Crowd:
                 "kernel": None if kernel is None else (kernel - nothing["kernel"]) / sessions,
                 "empty": nothing["user"], "full": user, "idle_none": nothing["rate"], "idle_all": rate}
 
-    @staticmethod
-    def share_of_kernel(results):
+    def share_of_kernel(self, results):
         """Two of a session's four sockets belong to generator and stub: what they need is known from `direct`."""
-        direct = results.pop("direct", {"samples": []})["samples"]
-        theirs = direct[0]["kernel"] if direct else None
+        for sample in results.pop("direct", {"samples": []})["samples"]:
+            self.kernel_floor[sample["sessions"]] = sample["kernel"]
         for result in results.values():
             for sample in result["samples"]:
-                both = sample["kernel"] is not None and theirs is not None
-                sample["kernel"] = sample["kernel"] - theirs if both else None
+                floor = self.kernel_floor.get(sample["sessions"])
+                both = sample["kernel"] is not None and floor is not None
+                sample["kernel"] = sample["kernel"] - floor if both else None
 
     def storm(self, case, instance, load, _nothing):
         sessions = self.size(case.sessions)
@@ -104,7 +105,7 @@ class Crowd:
             return {"failure": answer["failure"] or "not all sessions came back"}
         sample = {"figure": (cpu_seconds(instance.pids) - proxy) / sessions * 1e6 if instance.pids else None,
                   "sessions": sessions, "seconds": answer["seconds"], "p50_us": answer["p50_us"],
-                  "p99_us": answer["p99_us"], "retries": answer["retries"]}
+                  "p99_us": answer["p99_us"], "retries": answer["retries"], "why": answer["failure"]}
         if instance.helpers:
             sample["helper_figure"] = (cpu_seconds(instance.helper_pids) - helpers) / sessions * 1e6
         return sample

@@ -65,7 +65,7 @@ def shares(samples):
 
 
 def race_heads(case, base):
-    more = ["MB with none", "start s"] if case.weighs_start else []
+    more = ["MB with none", "start s"] if case.kind == "scale" else []
     return ["peer", f"CPU us/{case.unit}", "spread", f"x {base}",
             f"{case.unit}{'' if case.unit == 'MB' else 's'}/s", "p50 us", "p99 us", *(name for name, _ in LOADS), *more]
 
@@ -74,7 +74,7 @@ def race_row(samples, base, case):
     more = [number((middle(samples, "empty") or 0) / 1e6), number(middle(samples, "start_seconds"))]
     return [number(middle(samples, "figure")), wide(samples), number(ratio(samples, base)),
             *(number(middle(samples, key)) for key in ("per_second", "p50_us", "p99_us")), *shares(samples),
-            *(more if case.weighs_start else [])]
+            *(more if case.kind == "scale" else [])]
 
 
 def rate_heads(case, base):
@@ -110,7 +110,8 @@ def storm_row(samples, base, _case):
 
 
 SHAPES = {"race": (race_heads, race_row), "rate": (rate_heads, rate_row), "idle": (idle_heads, idle_row),
-          "storm": (storm_heads, storm_row), "growth": (race_heads, race_row)}
+          "storm": (storm_heads, storm_row), "growth": (race_heads, race_row),
+          "scale": (race_heads, race_row)}
 
 
 def grid(rows):
@@ -124,10 +125,11 @@ def grid(rows):
 def table(case, results, base):
     """results: peer name -> {samples, failures}. Text, also valid Markdown."""
     heads, row = SHAPES[case.kind]
-    rows, notes = [heads(case, "10 live" if case.kind == "growth" else base)], []
+    alone = case.kind in ("growth", "scale")  # each peer is compared with itself, in its smallest set-up
+    rows, notes = [heads(case, "least" if alone else base)], []
     for peer, result in results.items():
         samples = result["samples"]
-        if case.kind == "growth":  # each peer by itself, with the smallest crowd
+        if alone:
             base = next(name for name in results if name.split(",")[0] == peer.split(",")[0])
         if samples:
             rows.append([peer, *row(samples, results.get(base, {}).get("samples"), case)])
@@ -136,6 +138,7 @@ def table(case, results, base):
         notes += [f"  {peer}: thrown away: {text}" for text in result["failures"]]
         if (helper := middle(samples, "helper_figure")) is not None:
             notes.append(f"  {peer}: its auth server took {number(helper)} us/{case.unit} more")
+        notes += [f"  {peer}: tried again: {sample['why']}" for sample in samples if sample.get("why")]
     return "\n".join([f"### {case.name}: {case.title}", "", *grid(rows), *([""] if notes else []), *notes, ""])
 
 
