@@ -227,11 +227,11 @@ class Bench:
         if not data.exists():
             raise BenchError(f"perf recorded nothing:\n{perf.messages()}")
         with open(self.profile / f"{case.name}-{peer.name}.txt", "w") as file:
-            for sort in ("dso", "dso,symbol"):
-                report_command = ["perf", "report", "-i", str(data), "--stdio", "--no-children", "-g", "none",
-                                  "--percent-limit", "0.3", "--sort"]
-                subprocess.run([*report_command, sort], stdout=file, stderr=subprocess.DEVNULL)
-                file.flush()
+            for fields in ("overhead,dso", "overhead,dso,symbol"):
+                done = subprocess.run(["perf", "report", "-i", str(data), "--stdio", "--no-children", "-g", "none",
+                                       "--percent-limit", "0.3", "-F", fields], stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL, text=True)
+                file.writelines(line.rstrip() + "\n" for line in done.stdout.splitlines())
 
 
 class TranslatingPeer(peers.Postern):
