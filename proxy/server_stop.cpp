@@ -26,7 +26,7 @@ void Server::drain(int signal) {
   const auto grace = static_cast<uint64_t>(snapshot_->config.server.shutdown_grace.count());
   log::info("shutdown signal received; draining",
             {{"signal", signal}, {"grace", static_cast<double>(grace) / 1000.0}, {"active", live()}});
-  service::stopping();
+  service::stopping(grace);
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->drain(); });
   uv_timer_start(
       &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, grace, 0);
@@ -54,15 +54,15 @@ void Server::finish() {
   for (const auto& worker : workers_) worker->join();
   if (probes_) probes_->close();
   watcher_->close();
-  // Without their handles the default would apply, and an impatient manager would turn a clean exit into a
-  // death by signal.
-  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
   for (uv_handle_t* handle :
        {reinterpret_cast<uv_handle_t*>(&minute_), reinterpret_cast<uv_handle_t*>(&sample_),
         reinterpret_cast<uv_handle_t*>(&grace_), reinterpret_cast<uv_handle_t*>(&watchdog_),
         reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&signals_[0]),
         reinterpret_cast<uv_handle_t*>(&signals_[1]), reinterpret_cast<uv_handle_t*>(&signals_[2])})
     uv_close(handle, nullptr);
+  // libuv has just given the signals back their default, and an impatient manager would turn a clean exit
+  // into a death by signal.
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
 }
 
 }  // namespace postern::proxy
