@@ -19,6 +19,8 @@
 #include <thread>
 #include <utility>
 
+#include "proxy/process.hpp"
+
 namespace postern::proxy::log {
 namespace {
 
@@ -54,6 +56,7 @@ struct State {
   std::atomic<LogLevel> level{LogLevel::info};
   std::atomic<conf::LogFormat> format{conf::LogFormat::logfmt};
   std::atomic<uint64_t> dropped{0};
+  std::atomic<bool> journal{false};
 };
 
 State& state() {
@@ -97,9 +100,26 @@ std::string_view write_out(int fd, std::string_view text, GiveUp give_up) {
 
 uint64_t records(std::string_view text) { return static_cast<uint64_t>(std::ranges::count(text, '\n')); }
 
+/// What the journal takes for the priority, and takes away (sd-daemon(3)).
+std::string_view journal_prefix(LogLevel level) {
+  switch (level) {
+    case LogLevel::error:
+      return "<3>";
+    case LogLevel::warn:
+      return "<4>";
+    case LogLevel::info:
+      return "<6>";
+    default:
+      return "<7>";
+  }
+}
+
 std::string format_now(LogLevel level, std::string_view message, std::span<const Field> fields) {
-  return format_record(state().format.load(std::memory_order_relaxed), std::chrono::system_clock::now(),
-                       level, message, fields);
+  const State& s = state();
+  std::string record = format_record(s.format.load(std::memory_order_relaxed),
+                                     std::chrono::system_clock::now(), level, message, fields);
+  if (s.journal.load(std::memory_order_relaxed)) record.insert(0, journal_prefix(level));
+  return record;
 }
 
 /// Behind the records that were kept, where the lost ones would have stood.
@@ -156,6 +176,7 @@ void start(LogLevel level, conf::LogFormat format, int fd) {
   stop();
   configure(level, format);
   State& s = state();
+  s.journal = is_journal(fd);
   auto writer = std::make_shared<Writer>(fd);
   // Signals are for the main thread, and a broken pipe is an error of write() alone.
   sigset_t all;

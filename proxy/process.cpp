@@ -6,9 +6,11 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 
 namespace postern::proxy {
@@ -44,6 +46,12 @@ unsigned available_cores() {
   return count > 0 ? static_cast<unsigned>(count) : 1;
 }
 
+bool is_journal(int fd) {
+  const char* stream = std::getenv("JOURNAL_STREAM");  // device:inode of what systemd connected
+  struct stat status {};
+  return stream && ::fstat(fd, &status) == 0 && fmt::format("{}:{}", status.st_dev, status.st_ino) == stream;
+}
+
 namespace service {
 
 void ready() { ::sd_notify(0, "READY=1"); }
@@ -55,7 +63,10 @@ void reloading() {
   ::sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", usec).c_str());
 }
 
-void stopping() { ::sd_notify(0, "STOPPING=1"); }
+void stopping(uint64_t grace_ms) {
+  constexpr uint64_t margin_ms = 5000;
+  ::sd_notify(0, fmt::format("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (grace_ms + margin_ms) * 1000).c_str());
+}
 
 void status(const std::string& text) { ::sd_notify(0, ("STATUS=" + text).c_str()); }
 

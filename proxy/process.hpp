@@ -20,11 +20,14 @@ void ignore_sigpipe();
 /// The number of processors this process may run on, at least 1.
 unsigned available_cores();
 
+/// Whether the journal reads what is written to this descriptor.
+bool is_journal(int fd);
+
 /// sd_notify messages; without a service manager they go nowhere.
 namespace service {
 void ready();
 void reloading();
-void stopping();
+void stopping(uint64_t grace_ms);  // and how much longer it may take
 void status(const std::string& text);
 void alive();              // the watchdog's sign of life
 uint64_t watchdog_usec();  // how often it is wanted; 0: not at all
