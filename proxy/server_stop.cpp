@@ -52,6 +52,11 @@ void Server::finish() {
   finished_ = true;
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->stop(); });
   for (const auto& worker : workers_) worker->join();
+  // From here on an impatient manager must not turn a clean exit into a death by signal: closing the handles
+  // gives the signals back their default.
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   if (probes_) probes_->close();
   watcher_->close();
   for (uv_handle_t* handle :
@@ -60,8 +65,6 @@ void Server::finish() {
         reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&signals_[0]),
         reinterpret_cast<uv_handle_t*>(&signals_[1]), reinterpret_cast<uv_handle_t*>(&signals_[2])})
     uv_close(handle, nullptr);
-  // libuv has just given the signals back their default, and an impatient manager would turn a clean exit
-  // into a death by signal.
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
 }
 
