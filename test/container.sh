@@ -6,15 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ "$(id -u)" = 0 ] || { echo "not root: no image can be built here" && exit 77; }
-for tool in buildah mmdebstrap unshare setpriv; do
-  command -v $tool >/dev/null || { echo "$tool is not installed" && exit 77; }
-done
-unshare --mount --pid --fork true || { echo "no namespaces here" && exit 77; }
+# shellcheck source=test/bases.sh
+. test/bases.sh
+needs_root_and buildah mmdebstrap setpriv getcap
 
-# Base and layers outlive the run: a second one builds only what changed.
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/postern-test
-codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+# Layers outlive the run: a second one builds only what changed.
 mkdir -p "$cache/ccache" "$cache/storage"
 driver=overlay
 buildah() { command buildah --root "$cache/storage" --runroot "$stage/run" --storage-driver "$driver" "$@"; }
@@ -35,15 +31,13 @@ trap 'exit 143' INT TERM
 seconds() { printf '%s: %d s\n' "$1" $((SECONDS - since)) && since=$SECONDS; }
 since=$SECONDS
 
-# --- the base: what debian:NAME-slim is, from the archive this machine uses -----------------------------------
 base=localhost/postern-base:$codename
-if [ -z "$(buildah images -q "$base" 2>/dev/null)" ]; then
-  mmdebstrap --variant=minbase --include=ca-certificates "$codename" "$stage/base.tar"
+if [ -z "$(buildah images -q "$base" 2>/dev/null)" ] || [ ! -e "$cache/base-$codename.tar" ]; then
   container=$(buildah from scratch)
-  buildah add -q "$container" "$stage/base.tar" / >/dev/null
+  buildah add -q "$container" "$(base_archive)" / >/dev/null
   buildah commit -q "$container" "$base" >/dev/null
   buildah rm "$container" >/dev/null
-  container='' && rm "$stage/base.tar"
+  container=''
 fi
 seconds "base image"
 
@@ -65,7 +59,7 @@ build() {  # IMAGE OPTION...
     --ignorefile deploy/Dockerfile.dockerignore --build-arg "DEBIAN=$base" --volume "${ccache:-$cache/ccache}:/ccache:rw" \
     --tag "$image" "$@" "$stage/context"
 }
-image=localhost/postern:test
+image=localhost/postern:test-$codename
 build "$image" --layers
 seconds "build"
 if [ "${1:-}" = --twice ]; then
@@ -119,5 +113,6 @@ test/place.py --etc /etc/postern --reload "$stage/two" env -i PROXY_CONFIG=/etc/
   unshare --mount --pid --fork --kill-child --root="$stage/root" --mount-proc=/proc --setgid=2000 --setuid=2000 \
   /usr/sbin/postern run --seccomp
 # Without the capability and without a way to it the binary still starts.
-setpriv --reuid=2000 --regid=2000 --clear-groups --bounding-set=-all --no-new-privs "$tree/usr/sbin/postern" --version
+[ "$codename" != "$(. /etc/os-release && echo "$VERSION_CODENAME")" ] ||
+  setpriv --reuid=2000 --regid=2000 --clear-groups --bounding-set=-all --no-new-privs "$tree/usr/sbin/postern" --version
 seconds "logins, process 1, read-only"

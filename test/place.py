@@ -3,8 +3,9 @@
 """A place for a packaged Postern: FOLDER/etc gets a configuration, a real Dovecot stands behind it, and COMMAND, which
 starts Postern on what it finds mounted or linked there, is proved by mail logins and ended by a signal.
 
-place.py [--etc PATH] [--reload] [--while WORDS] FOLDER COMMAND...
-  --etc: where COMMAND sees FOLDER/etc (default: there); --while: a command that must succeed while it serves
+place.py [--etc PATH] [--reload] [--while WORDS] [--stop WORDS] FOLDER COMMAND...
+  --etc: where COMMAND sees FOLDER/etc (default: there); --while: a command that must succeed while it serves;
+  --stop: a command after which COMMAND ends, instead of a signal to Postern
 """
 import argparse
 import ctypes
@@ -89,7 +90,7 @@ def ready(t, process):
             return page("/readyz").strip() == "ready"
         except OSError:
             return False
-    t.await_that(answer, 15, 0.05, "readiness")
+    t.await_that(answer, 60, 0.05, "readiness")
 
 
 def logins(t, dovecot, round_number):
@@ -146,6 +147,7 @@ def main():
     p.add_argument("--etc")
     p.add_argument("--reload", action="store_true")
     p.add_argument("--while", dest="beside")
+    p.add_argument("--stop")
     p.add_argument("folder")
     p.add_argument("command", nargs=argparse.REMAINDER)
     options = p.parse_args()
@@ -164,18 +166,21 @@ def main():
         print(f"{os.path.basename(options.command[0])}: {facts(pid)}")
         logins(t, dovecot, 1)
         if options.beside:
-            subprocess.run(shlex.split(options.beside), check=True, timeout=20)
+            subprocess.run(shlex.split(options.beside), check=True, timeout=90)
         if options.reload:
             os.kill(pid, signal.SIGHUP)
             t.await_that(lambda: 'postern_reloads_total{result="ok"} 1' in page("/metrics"), about="the reload")
             logins(t, dovecot, 2)
-        os.kill(pid, signal.SIGTERM)
-        code = process.wait(15)
+        if options.stop:
+            subprocess.run(shlex.split(options.stop), check=True, timeout=90)
+        else:
+            os.kill(pid, signal.SIGTERM)
+        code = process.wait(30)
         assert code == 0, f"it ended with {code}"
     except BaseException:
         if process.poll() is None:
-            process.kill()
-        time.sleep(0.2)
+            process.terminate()
+        time.sleep(1)
         print(t.tail(f"{folder}/postern.log", 4000))
         print(t.tail(dovecot.process.log, 2000))
         raise

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Sourced by the tests that need another Debian than the one they run on: made once from its archive, kept for
+# the next run under the user's cache. DEBIAN=trixie asks for another release.
+# shellcheck shell=bash
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/postern-test
+# shellcheck disable=SC2034 # for those who source this
+codename=${DEBIAN:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
+mkdir -p "$cache"
+
+needs_root_and() {  # TOOL...: status 77 and the reason if something is missing
+  local tool
+  [ "$(id -u)" = 0 ] || { echo "not root" && exit 77; }
+  for tool in "$@"; do
+    command -v "$tool" >/dev/null || { echo "$tool is not installed" && exit 77; }
+  done
+  unshare --mount --pid --fork true || { echo "no namespaces here" && exit 77; }
+}
+
+base_archive() {  # what debian:NAME-slim is; prints where it lies
+  local archive=$cache/base-$codename.tar
+  if [ ! -s "$archive" ] || [ -n "$(find "$archive" -mtime +14)" ]; then
+    mmdebstrap --quiet --variant=minbase --include=ca-certificates "$codename" "$archive.new" >&2
+    mv "$archive.new" "$archive"
+  fi
+  echo "$archive"
+}
+
+base_system() {  # PACKAGE...: a tree that can be booted, with these in it; prints where it stands
+  local tree
+  tree=$cache/system-$codename-$(echo "$@" | sha256sum | cut -c1-8)
+  if [ ! -e "$tree/made" ]; then
+    rm -rf "$cache/system-$codename"-*
+    mkdir -p "$tree"
+    tar -C "$tree" -xf "$(base_archive)"
+    printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" && chmod 755 "$tree/usr/sbin/policy-rc.d"
+    cp /etc/resolv.conf "$tree/etc/"
+    DEBIAN_FRONTEND=noninteractive chroot "$tree" sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' - \
+      systemd systemd-sysv dbus procps "$@" >&2
+    rm -f "$tree/usr/sbin/policy-rc.d" "$tree/etc/resolv.conf"
+    : >"$tree/made"
+  fi
+  echo "$tree"
+}
