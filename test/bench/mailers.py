@@ -11,6 +11,7 @@ from processes import Process, wait_for_port
 class NginxMail(Peer):
     """Asks an HTTP server for every login; ours says yes to all. Its CPU time is shown, not counted."""
     name = "nginx-mail"
+    processes = 1 + WORKERS
     program = "nginx"
     module = Path("/usr/lib/nginx/modules/ngx_mail_module.so")
     front_plain = False
@@ -67,6 +68,7 @@ class Dovecot(Peer):
     """Its login proxy in the high-performance mode: two login processes that serve any number of clients.
     Master, auth, anvil and log belong to it and are counted."""
     name = "dovecot"
+    processes = 1 + WORKERS
     program = "dovecot"
     version_flag = "--version"
     front_plain = False

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Process, open_files, tree, wait_for_port
+from processes import Process, open_files, tree, wait_for_port, wait_for_workers
 
 WORKERS = 2
 BACKLOG = 4096
@@ -84,6 +84,7 @@ class Peer:
     many_names = False  # a certificate a server name
     speaks_imap = False
     steady = True
+    processes = 1  # at least, once it has started
     suffix = "conf"
 
     def __init__(self, world):
@@ -134,4 +135,5 @@ class Peer:
         config.write_text(self.configuration(setup, port, backend, folder, **how))
         process = Process(self.command(config), folder / "log", cpus=self.world.proxy_cpus, env=self.environment())
         wait_for_port(process, port, patience=60 if setup.names or setup.mappings else 10)
+        wait_for_workers(process, self.processes)
         return Instance(port, process, helpers, self.steady)

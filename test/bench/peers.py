@@ -136,6 +136,7 @@ class HaproxySplice(Haproxy):
 
 class Hitch(Peer):
     name = "hitch"
+    processes = 1 + WORKERS
     program = "hitch"
     version_flag = "--version"
     front_plain = False
@@ -198,6 +199,7 @@ TIMEOUTidle = 36000
 class Nginx(Peer):
     """Its stream module: opaque, like haproxy here."""
     name = "nginx"
+    processes = 1 + WORKERS
     program = "nginx"
     module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 

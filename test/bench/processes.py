@@ -131,18 +131,21 @@ def pss_bytes(pids):
 
 
 # What the kernel keeps for a socket and for whoever waits at it.
-SLABS = ("TCP", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq", "skbuff_head_cache",
+SLABS = ("TCP", "sock_inode_cache", "filp", "eventpoll_epi", "eventpoll_pwq", "skbuff_head_cache",
          "skbuff_small_head", "tcp_bind_bucket", "tcp_bind2_bucket")
 
 
 def kernel_bytes():
-    """Kernel memory for sockets of the whole machine, or None: only root may know."""
+    """Kernel memory for sockets of the whole machine, or None: only root may know. Of the dentries, most of which
+    are files somebody looked at, one a socket counts."""
     try:
         with open("/proc/slabinfo") as file:
             rows = [line.split() for line in file]
     except OSError:
         return None
-    return sum(int(row[1]) * int(row[3]) for row in rows if row[0] in SLABS)
+    slabs = {row[0]: (int(row[1]), int(row[3])) for row in rows if row[1:2] and row[1].isdigit()}
+    sockets, dentry = slabs.get("sock_inode_cache", (0, 0))[0], slabs.get("dentry", (0, 192))[1]
+    return sum(slabs[name][0] * slabs[name][1] for name in SLABS if name in slabs) + sockets * dentry
 
 
 def open_files(pids):
@@ -170,6 +173,15 @@ def wait_for_port(process, port, patience=10.0):
             return
         time.sleep(0.02)
     raise BenchError(f"{process.command[0]} does not listen on {port}:\n{process.messages()}")
+
+
+def wait_for_workers(process, count, patience=30.0):
+    """A master listens before it has its workers; CPU time is only whole when all are known."""
+    end = time.monotonic() + patience
+    while len(tree(process.pid)) < count:
+        if not process.alive() or time.monotonic() > end:
+            raise BenchError(f"{process.command[0]} has not {count} processes:\n{process.messages()}")
+        time.sleep(0.02)
 
 
 class PortPool:
