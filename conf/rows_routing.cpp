@@ -358,7 +358,9 @@ std::span<const Row<AdminFile>> Rows<AdminFile>::all() {
 
 std::span<const Row<MetricsConf>> Rows<MetricsConf>::all() {
   static constexpr std::array rows = {
-      key<&MetricsConf::bind>("bind", "Plain HTTP: `/metrics`, `/healthz`, `/readyz`.", {.required = true}),
+      key<&MetricsConf::bind>("bind",
+                              "Plain HTTP: `/metrics`, `/healthz`, `/readyz`, and a status page at `/`.",
+                              {.required = true}),
   };
   static_assert(fields<MetricsConf>() == rows.size());
   return rows;
