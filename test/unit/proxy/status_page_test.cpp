@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-#include <map>
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -38,11 +38,6 @@ Status example() {
 }
 
 bool has(const std::string& page, const std::string& text) { return page.find(text) != std::string::npos; }
-size_t count(const std::string& page, const std::string& text) {
-  size_t n = 0;
-  for (size_t at = page.find(text); at != std::string::npos; at = page.find(text, at + 1)) ++n;
-  return n;
-}
 
 /// Every tag that is opened is closed, in order; attributes are quoted; no bare '<' or '&'.
 void check_whole(const std::string& page) {
@@ -50,21 +45,20 @@ void check_whole(const std::string& page) {
   for (size_t i = 0; i < page.size(); ++i) {
     if (page[i] == '&') {
       const size_t end = page.find(';', i);
-      REQUIRE_MESSAGE((end != std::string::npos && end - i < 8), page.substr(i, 40));
+      if (end == std::string::npos || end - i >= 8) FAIL(page.substr(i, 40));
     }
     if (page[i] != '<') continue;
     const size_t end = page.find('>', i);
-    REQUIRE(end != std::string::npos);
+    if (end == std::string::npos) FAIL(page.substr(i, 60));
     const std::string tag = page.substr(i + 1, end - i - 1);
     const std::string name = tag.substr(tag[0] == '/' ? 1 : 0, tag.find_first_of(" /", 1) - (tag[0] == '/'));
     if (tag[0] == '/') {
-      REQUIRE_MESSAGE(!open.empty(), tag);
-      REQUIRE_MESSAGE(open.back() == tag.substr(1), page.substr(i, 60));
+      if (open.empty() || open.back() != tag.substr(1)) FAIL(page.substr(i, 60));
       open.pop_back();
     } else if (tag[0] != '!' && !tag.ends_with('/') && name != "meta" && name != "br") {
       open.push_back(name);
     }
-    CHECK_MESSAGE(count(tag, "\"") % 2 == 0, tag);
+    if (std::ranges::count(tag, '"') % 2 != 0) FAIL(tag);
     i = end;
   }
   CHECK(open.empty());
@@ -122,13 +116,13 @@ TEST_CASE("text is escaped, and what is no text is replaced") {
 
 TEST_CASE("the page has a bounded size whatever is configured") {
   Status s = example();
-  const std::string name(5'000, '<');
+  const std::string name(500, '<');
   s.hostname = name;
-  for (int i = 0; i < 5'000; ++i) {
-    s.listeners.push_back({name, "imap", "implicit", std::vector<std::string>(50, name), 1, 2, 3, 4});
+  for (int i = 0; i < 300; ++i) {
+    s.listeners.push_back({name, "imap", "implicit", std::vector<std::string>(6, name), 1, 2, 3, 4});
     s.destinations.push_back({name, false, 0, 0, 0, 0});
     s.sessions.push_back({name, "imap", 1, 1});
-    s.certificates.push_back({name, std::vector<std::string>(200, name), 0});
+    s.certificates.push_back({name, std::vector<std::string>(9, name), 0});
   }
   StatusHistory history;
   StatusSample sample;
@@ -141,7 +135,7 @@ TEST_CASE("the page has a bounded size whatever is configured") {
   const std::string page = status_page(s, history);
   check_whole(page);
   CHECK(page.size() < 700'000);
-  CHECK(has(page, "and 4901 more"));
+  CHECK(has(page, "and 201 more"));
 }
 
 TEST_CASE("the ring keeps the last hour") {
