@@ -27,7 +27,7 @@ class Mode:
     heavy: bool = False
 
 
-MODES = {"full": Mode(9, 3, 0.35, 0.1, 1.0, 450, 900, True), "quick": Mode(3, 2, 0.12, 0.03, 0.4, 80, 240),
+MODES = {"full": Mode(9, 3, 0.35, 0.1, 1.0, 430, 900, True), "quick": Mode(3, 2, 0.12, 0.03, 0.4, 80, 240),
          "smoke": Mode(1, 1, 0.03, 0, 0.05, 20, 90)}
 SMOKE_SESSIONS = 40
 LEFT_BEHIND = 20  # files a proxy may keep open beyond those it had at the start

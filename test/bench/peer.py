@@ -134,6 +134,6 @@ class Peer:
         backend = self.world.stub_ports[setup.backend]
         config.write_text(self.configuration(setup, port, backend, folder, **how))
         process = Process(self.command(config), folder / "log", cpus=self.world.proxy_cpus, env=self.environment())
-        wait_for_port(process, port, patience=60 if setup.names or setup.mappings else 10)
+        wait_for_port(process, port, patience=120 if setup.names or setup.mappings else 10)
         wait_for_workers(process, self.processes)
         return Instance(port, process, helpers, self.steady)

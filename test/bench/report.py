@@ -136,7 +136,7 @@ def table(case, results, base):
         else:
             rows.append([peer, "failed"] + ["-"] * (len(rows[0]) - 2))
         notes += [f"  {peer}: thrown away: {text}" for text in result["failures"]]
-        if (helper := middle(samples, "helper_figure")) is not None:
+        if (helper := middle(samples, "helper_figure") or 0) > 0.05:
             notes.append(f"  {peer}: its auth server took {number(helper)} us/{case.unit} more")
         notes += [f"  {peer}: tried again: {sample['why']}" for sample in samples if sample.get("why")]
     return "\n".join([f"### {case.name}: {case.title}", "", *grid(rows), *([""] if notes else []), *notes, ""])
