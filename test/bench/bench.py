@@ -27,7 +27,7 @@ class Mode:
     heavy: bool = False
 
 
-MODES = {"full": Mode(9, 3, 0.35, 0.1, 1.0, 430, 900, True), "quick": Mode(3, 2, 0.12, 0.03, 0.4, 80, 240),
+MODES = {"full": Mode(9, 3, 0.35, 0.1, 1.0, 430, 900, True), "quick": Mode(3, 2, 0.1, 0.02, 0.3, 70, 240),
          "smoke": Mode(1, 1, 0.03, 0, 0.05, 20, 90)}
 SMOKE_SESSIONS = 40
 LEFT_BEHIND = 20  # files a proxy may keep open beyond those it had at the start
@@ -125,7 +125,7 @@ class Bench:
         """As many rounds as the time left allows, with so many peers in all the cases still to come."""
         if self.fixed:
             return
-        spent, around = time.monotonic() - self.began, 0.25 + self.warm_up  # a peer's start, and opening
+        spent, around = time.monotonic() - self.began, 0.2 + self.warm_up  # a peer's start, and opening
         each = (self.mode.budget - spent) / max(1, peers_left) - around
         self.rounds = max(self.mode.fewest, min(self.mode.rounds, int(each / (self.seconds + 0.025))))
 

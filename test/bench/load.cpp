@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
       const auto total = static_cast<size_t>(number);
       on_all(workers, [&](Worker& worker, size_t index) {
         const size_t share = total / options.threads + (index < total % options.threads ? 1 : 0);
-        worker.open(share, now + 3 * patience);
+        worker.open(share, now + 9 * patience);
       });
     } else if (command == "run") {
       const auto until =
