@@ -294,9 +294,9 @@ def test_twenty_reloads_under_traffic_lose_nothing(t):
         daemon.reload(changed(daemon, destination__relay__protocol__smtp__port=(one, two)[i % 2]))
     for _ in range(20):
         daemon.signal(signal.SIGHUP)  # faster than they can be done: they may join
+    t.await_that(lambda: short.count > 20, 20, about="a score of short sessions")
     short.finish()
     steady.finish()
-    assert short.count > 20, f"only {short.count} sessions came and went"
     daemon.closing(short.count + steady.count)
     assert {r["reason"] for r in daemon.closings()} == {"eof"}
     assert daemon.metric("postern_reloads_total", result="ok") >= 21
