@@ -27,7 +27,7 @@ class Way:
     def run(self, *command, stdin=None, status=0):
         environment = {**os.environ, "HOME": self.folder, "SSL_CERT_FILE": self.t.pki.ca, "TERM": "dumb"}
         done = subprocess.run(command, capture_output=True, input=stdin, env=environment, check=False, cwd=self.folder,
-                              timeout=self.t.scaled(30))
+                              timeout=self.t.scaled(60))
         words = (done.stdout + done.stderr).decode(errors="replace")
         assert status is None or done.returncode == status, f"{command[0]} {self.name}: {done.returncode}: {words[-2000:]}"
         return words
