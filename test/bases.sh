@@ -17,10 +17,12 @@ needs_root_and() {  # TOOL...: status 77 and the reason if something is missing
   unshare --mount --pid --fork true || { echo "no namespaces here" && exit 77; }
 }
 
+shopt -s inherit_errexit
+
 base_archive() {  # what debian:NAME-slim is; prints where it lies
   local archive=$cache/base-$codename.tar
   if [ ! -s "$archive" ] || [ -n "$(find "$archive" -mtime +14)" ]; then
-    mmdebstrap --quiet --variant=minbase --include=ca-certificates "$codename" "$archive.new" >&2
+    mmdebstrap --quiet --format=tar --variant=minbase --include=ca-certificates "$codename" "$archive.new" >&2
     mv "$archive.new" "$archive"
   fi
   echo "$archive"
@@ -35,6 +37,7 @@ base_system() {  # PACKAGE...: a tree that can be booted, with these in it; prin
     tar -C "$tree" -xf "$(base_archive)"
     printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" && chmod 755 "$tree/usr/sbin/policy-rc.d"
     cp /etc/resolv.conf "$tree/etc/"
+    printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
     DEBIAN_FRONTEND=noninteractive chroot "$tree" sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' - \
       systemd systemd-sysv dbus procps "$@" >&2
     rm -f "$tree/usr/sbin/policy-rc.d" "$tree/etc/resolv.conf"
