@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 needs_root_and buildah mmdebstrap setpriv getcap
 
 # Layers outlive the run: a second one builds only what changed.
+[ ! -d "$cache/storage" ] || [ "$(du -s --block-size=1G "$cache/storage" | cut -f1)" -lt 12 ] || rm -rf "$cache/storage"
 mkdir -p "$cache/ccache" "$cache/storage"
 driver=overlay
 buildah() { command buildah --root "$cache/storage" --runroot "$stage/run" --storage-driver "$driver" "$@"; }
