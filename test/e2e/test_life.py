@@ -120,7 +120,8 @@ def test_a_stop_refuses_new_clients_at_once_and_lets_a_session_finish(t):
     time.sleep(0.5)
     client.send("and here").expect("and here").finish().expect_eof()
     assert daemon.wait_exit(2) == 0
-    assert daemon.closing()["reason"] == "eof"
+    # A knock that came before the sockets were closed may have been let in.
+    assert any(r["reason"] == "eof" and int(r["bytes_to_backend"]) == 18 for r in daemon.closings()), daemon.closings()
     daemon.wait("all connections drained")
 
 
