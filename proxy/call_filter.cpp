@@ -116,12 +116,18 @@ constexpr const char* deadly[] = {"acct",
 
 class Filter {
  public:
+  /// What is on no list is done.
+  Filter()
+      : other_(SCMP_ACT_ALLOW),
+        death_(SCMP_ACT_KILL_PROCESS),
+        context_(::seccomp_init(other_), ::seccomp_release) {}
   explicit Filter(bool only_log)
       : other_(only_log ? SCMP_ACT_LOG : SCMP_ACT_ERRNO(ENOSYS)),
         death_(only_log ? SCMP_ACT_LOG : SCMP_ACT_KILL_PROCESS),
         context_(::seccomp_init(other_), ::seccomp_release) {}
 
   void allow(const char* name) { add(SCMP_ACT_ALLOW, name, nullptr, 0); }
+  void refuse(const char* name) { add(SCMP_ACT_ERRNO(ENOSYS), name, nullptr, 0); }
   void kill(const char* name) { add(death_, name, nullptr, 0); }
   void allow(const char* name, scmp_arg_cmp when) { add(SCMP_ACT_ALLOW, name, &when, 1); }
   void kill(const char* name, scmp_arg_cmp when) { add(death_, name, &when, 1); }
@@ -153,6 +159,12 @@ scmp_arg_cmp has(unsigned argument, uint64_t mask, uint64_t value) {
 }
 
 }  // namespace
+
+conf::Result<void> refuse_rings() {
+  Filter filter;
+  for (const char* name : {"io_uring_setup", "io_uring_enter", "io_uring_register"}) filter.refuse(name);
+  return filter.load();
+}
 
 conf::Result<void> filter_calls(bool only_log) {
   Filter filter(only_log);

@@ -7,6 +7,10 @@
 
 namespace postern::proxy {
 
+/// What goes through a ring is out of a filter's sight: none can be had, from now on. To be called before
+/// libuv makes its loops, which keep to a ring that they have.
+conf::Result<void> refuse_rings();
+
 /// For all threads, from now on. `only_log`: what would be refused is done, and the kernel's log has it.
 conf::Result<void> filter_calls(bool only_log);
 

@@ -12,7 +12,6 @@
 
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <string_view>
@@ -126,8 +125,8 @@ conf::Result<void> assume_user(const Confinement& wanted) {
   if (who)
     if (auto became = become(*who); !became) return conf::error("--user: " + became.error().text);
   use_low_ports();
-  // What libuv sends through a ring is out of the filter's sight, and the filter refuses rings.
-  if (wanted.calls != Confinement::Calls::all) ::setenv("UV_USE_IO_URING", "0", 1);
+  if (wanted.calls == Confinement::Calls::filtered)
+    if (auto refused = refuse_rings(); !refused) return conf::error("--seccomp: " + refused.error().text);
   return {};
 }
 
