@@ -57,7 +57,7 @@ containers:
   - name: postern
     image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
     imagePullPolicy: {{ .Values.image.pullPolicy }}
-    args: [run, /etc/postern/config/postern.yaml]
+    args: [run, --seccomp{{ if ne .Values.seccomp "on" }}={{ .Values.seccomp }}{{ end }}, /etc/postern/config/postern.yaml]
     ports:
       {{- range .Values.ports }}
       - {name: {{ .name }}, containerPort: {{ .containerPort }}}
