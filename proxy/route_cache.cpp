@@ -16,7 +16,7 @@ RouteCache::RouteCache(const conf::MappingConf& conf)
     : positive_ms_(static_cast<uint64_t>(conf.positive_ttl.count())),
       negative_ms_(static_cast<uint64_t>(conf.negative_ttl.count())) {
   const size_t shards = conf.cache_max_entries >= many ? shard_count : 1;
-  generation_ = std::max<size_t>(1, conf.cache_max_entries / shards / 2);
+  generation_ = conf.cache_max_entries / shards / 2;
   for (size_t i = 0; i < shards; ++i) shards_.push_back(std::make_unique<Shard>());
 }
 
@@ -33,11 +33,14 @@ std::optional<const std::string*> RouteCache::find(std::string_view identifier, 
   return entry.destination;
 }
 
-void RouteCache::put(std::string_view identifier, const std::string* destination, uint64_t now_ms) {
+void RouteCache::put(std::string_view identifier, const std::string* destination, uint64_t now_ms,
+                     uint64_t era) {
+  if (generation_ == 0 || identifier.size() > longest_identifier) return;
   const Entry entry{destination ? intern(*destination) : nullptr,
                     now_ms + (destination ? positive_ms_ : negative_ms_)};
   Shard& in = shard(identifier);
   const std::lock_guard lock(in.mutex);
+  if (era != era_.load()) return;  // under the lock: clear() comes after begin()
   if (const auto it = in.young.find(identifier); it != in.young.end()) {
     it->second = entry;
     return;

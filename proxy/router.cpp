@@ -31,7 +31,7 @@ const std::string* look_up(const Snapshot& snapshot, const std::string& identifi
   const std::string* destination = snapshot.mapping->find(identifier);
   cells.lookup_seconds.observe(lookup_bounds, (uv_hrtime() - began) / 1000);
   cells.lookups[static_cast<size_t>(destination ? Lookup::found : Lookup::absent)].add();
-  snapshot.cache->put(identifier, destination, now_ms);
+  snapshot.cache->put(identifier, destination, now_ms, snapshot.era);
   return destination;
 }
 

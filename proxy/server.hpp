@@ -45,6 +45,8 @@ class Server {
 
   void reload(Scope scope);
   void reloaded(Reload& done);
+  void swap_in(std::shared_ptr<const Snapshot> made, bool full, std::vector<std::string> restart);
+  void reload_over(bool full);
   void watch_files();
   void files_changed(const std::vector<std::string>& changed);
   void each_minute();

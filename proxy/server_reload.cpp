@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <utility>
@@ -72,7 +73,6 @@ void Server::reload(Scope scope) {
 }
 
 void Server::reloaded(Reload& done) {
-  reloading_ = false;
   const bool full = done.scope == Scope::everything;
   // What it names may only be on its way, in a volume of its own.
   if (full) config_refused_ = !done.made && published(file_);
@@ -84,20 +84,39 @@ void Server::reloaded(Reload& done) {
     log::error("reload failed, nothing changed",
                {{"config", file_}, {"scope", full ? "everything" : "files"}});
   } else if (!draining_) {
-    counters_->reloads_ok.fetch_add(1);
-    const auto before = std::exchange(snapshot_, done.made);
-    if (!same_answers(before->config, snapshot_->config)) snapshot_->cache->clear();
-    for (const auto& worker : workers_)
-      worker->post([w = worker.get(), snapshot = snapshot_] { w->adopt(snapshot); });
-    const conf::ServerConf& server = snapshot_->config.server;
-    log::configure(server.log_level, server.log_format);
-    if (!done.restart.empty() && full)
-      log::warn("changes that need a restart are not applied",
-                {{"keys", fmt::format("{}", fmt::join(done.restart, "; "))}});
-    log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
-    watch_files();
+    return swap_in(std::move(done.made), full, std::move(done.restart));
   }
-  if (full) service::ready();
+  reload_over(full);
+}
+
+/// Every worker takes the new snapshot; when the last one has, the reload is done and is said to be.
+void Server::swap_in(std::shared_ptr<const Snapshot> made, bool full, std::vector<std::string> restart) {
+  const auto before = std::exchange(snapshot_, std::move(made));
+  snapshot_->cache->begin(snapshot_->era);
+  if (!same_answers(before->config, snapshot_->config)) snapshot_->cache->clear();
+  const conf::ServerConf& server = snapshot_->config.server;
+  log::configure(server.log_level, server.log_format);
+  if (!restart.empty() && full)
+    log::warn("changes that need a restart are not applied",
+              {{"keys", fmt::format("{}", fmt::join(restart, "; "))}});
+  watch_files();
+
+  const auto left = std::make_shared<std::atomic<size_t>>(workers_.size());
+  for (const auto& worker : workers_)
+    worker->post([this, full, left, w = worker.get(), snapshot = snapshot_] {
+      w->adopt(snapshot);
+      if (left->fetch_sub(1) != 1) return;
+      post([this, full] {
+        counters_->reloads_ok.fetch_add(1);
+        log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
+        reload_over(full);
+      });
+    });
+}
+
+void Server::reload_over(bool full) {
+  reloading_ = false;
+  if (full && !draining_) service::ready();
   if (const auto again = std::exchange(reload_again_, std::nullopt)) reload(*again);
 }
 

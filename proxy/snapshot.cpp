@@ -189,6 +189,7 @@ std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting
 
   load_mapping(*made, previous, rotation, problems);
   made->cache = lasting.cache;
+  made->era = previous ? previous->era + 1 : 0;
 
   std::vector<bool> kept;  // listeners that go on exactly as they were, with their old destination
   if (previous) {

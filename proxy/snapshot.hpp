@@ -62,6 +62,7 @@ struct Snapshot {
   std::shared_ptr<const std::vector<conf::SocketAddress>> own;  // every address this process listens on
   std::shared_ptr<const MappingStore> mapping;                  // never null
   std::shared_ptr<RouteCache> cache;                            // shared with other snapshots
+  uint64_t era = 0;                                             // of what it adds there; counts snapshots
 };
 
 /// What outlives snapshots and is handed from one to the next.

@@ -180,6 +180,44 @@ TEST_CASE("a cache keeps its bound, and what is used outlives what is not") {
   }
 }
 
+TEST_CASE("a cache of none remembers nothing, and no cache a name that is no address") {
+  const std::string name = "new";
+  for (const uint64_t bound : {0, 1}) {
+    conf::MappingConf conf;
+    conf.cache_max_entries = bound;
+    RouteCache cache(conf);
+    cache.put("a", &name, 0);
+    cache.put("b", nullptr, 0);
+    CHECK(cache.entries(0) <= bound);
+    if (bound == 0) CHECK_FALSE(cache.find("b", 0));
+  }
+  RouteCache cache(conf::MappingConf{});
+  cache.put(std::string(RouteCache::longest_identifier, 'x'), nullptr, 0);
+  cache.put(std::string(RouteCache::longest_identifier + 1, 'x'), nullptr, 0);
+  cache.put(std::string(40'000, 'y'), &name, 0);
+  CHECK(cache.entries(0) == 1);
+}
+
+TEST_CASE("what a store of the past says is not remembered") {
+  const MappingFile file("alice@example.com old\n");
+  World world(file);
+  const auto past = world.snapshot;
+  file.write("alice@example.com new\nbob@example.com new\n");
+  conf::Problems problems("test.toml");
+  std::vector<std::string> restart;
+  world.snapshot =
+      make_snapshot(past->config, world.lasting, past.get(), Rotation::keep_last_good, problems, restart);
+  REQUIRE(world.snapshot);
+  RouteCache& cache = *world.lasting.cache;
+  cache.begin(world.snapshot->era);
+  // A connection keeps what it was accepted under.
+  const Route late = find_route(*past, "alice@example.com", 0, world.counters.workers[0]);
+  CHECK(late.destination->conf.name == "old");
+  CHECK(cache.entries(0) == 0);
+  CHECK(world.leads_to("alice@example.com") == "new");
+  CHECK(cache.entries(0) == 1);
+}
+
 TEST_CASE("a login finds its destination by the mailbox it names") {
   const MappingFile file("alice@example.com new\no,ne@example.com new\nalice new\n");
   World world(file);
