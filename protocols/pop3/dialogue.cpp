@@ -88,6 +88,8 @@ Step Pop3Dialogue::command(std::string_view text, std::string& out) {
     for (const Verb& known : verbs())
       if (same_word(known.name, verb)) return (this->*known.run)(text.substr(verb.size()), out);
   out += "-ERR unknown command\r\n";
+  // A browser, whose next lines are a page's to choose.
+  if (text.find(" HTTP/1.") != std::string_view::npos) return {Want::close, Parting::commands};
   return {};
 }
 
