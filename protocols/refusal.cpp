@@ -28,6 +28,28 @@ bool begins_with_one(std::string_view text, const std::array<std::string_view, N
   return std::ranges::any_of(codes, [&](std::string_view code) { return starts_with_word(text, code); });
 }
 
+/// ManageSieve: the word that the response begins with, the lines before it left out. The last line may be
+/// the end of a literal.
+std::string_view sieve_verdict(std::string_view said) {
+  while (!said.empty()) {
+    const size_t end = std::min(said.find('\n'), said.size() - 1);
+    const std::string_view line = said.substr(0, end);
+    if (starts_with_word(line, "BYE") || starts_with_word(line, "NO")) return line;
+    said.remove_prefix(end + 1);
+  }
+  return {};
+}
+
+template <class Holds>
+bool every_line(std::string_view text, Holds&& holds) {
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size() - 1);
+    if (!holds(text.substr(0, end + 1))) return false;
+    text.remove_prefix(end + 1);
+  }
+  return true;
+}
+
 }  // namespace
 
 bool is_temporary(conf::Protocol protocol, std::string_view said) {
@@ -39,18 +61,28 @@ bool is_temporary(conf::Protocol protocol, std::string_view said) {
     case conf::Protocol::submission:
       return last_line(said).starts_with('4');
     case conf::Protocol::managesieve:
-      // The last line may be the end of a literal; codes stand in the one that begins the response.
-      while (!said.empty()) {
-        const size_t end = std::min(said.find('\n'), said.size() - 1);
-        const std::string_view line = said.substr(0, end);
-        if (starts_with_word(line, "BYE") || starts_with_word(line, "NO (TRYLATER")) return true;
-        if (starts_with_word(line, "NO")) return false;
-        said.remove_prefix(end + 1);
-      }
-      return false;
+      return is_goodbye(protocol, said) || starts_with_word(sieve_verdict(said), "NO (TRYLATER");
     default:
       return false;
   }
+}
+
+bool is_goodbye(conf::Protocol protocol, std::string_view said) {
+  switch (protocol) {
+    case conf::Protocol::imap:
+      return !every_line(said, [](std::string_view line) { return !starts_with_word(line, "* BYE"); });
+    case conf::Protocol::submission:
+      return last_line(said).starts_with("421");
+    case conf::Protocol::managesieve:
+      return starts_with_word(sieve_verdict(said), "BYE");
+    default:
+      return false;
+  }
+}
+
+bool is_premature(conf::Protocol protocol, std::string_view said) {
+  if (protocol != conf::Protocol::imap) return !said.empty();
+  return !every_line(said, [](std::string_view line) { return line.starts_with('*'); });
 }
 
 }  // namespace postern::protocols

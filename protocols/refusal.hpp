@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What a backend's refusal of a login means: wrong credentials, or only not now.
+// What a backend's words about a login mean beyond yes and no: not now, goodbye, or no answer at all.
 #pragma once
 
 #include <string_view>
@@ -11,5 +11,12 @@ namespace postern::protocols {
 /// True if `said`, the backend's words as the client gets them, asks to come back later: then nobody's
 /// password was wrong, whatever else the refusal does.
 bool is_temporary(conf::Protocol protocol, std::string_view said);
+
+/// True if whoever reads `said` knows that the connection ends (BYE, 421).
+bool is_goodbye(conf::Protocol protocol, std::string_view said);
+
+/// True if `said`, which stood there before the credentials went out, would be taken for their verdict. IMAP
+/// alone has lines that answer nothing.
+bool is_premature(conf::Protocol protocol, std::string_view said);
 
 }  // namespace postern::protocols

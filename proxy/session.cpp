@@ -9,6 +9,7 @@
 #include <atomic>
 #include <utility>
 
+#include "protocols/refusal.hpp"
 #include "protocols/registry.hpp"
 #include "proxy/log.hpp"
 #include "proxy/tls_counting.hpp"
@@ -195,6 +196,8 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   timer_.in(static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count()));
   StreamEvents& events = *this;
   backend_->belong_to(events);
+  if (protocols::is_premature(listener().conf.protocol, login_->backend_input.view()))
+    return unavailable(Fault::backend_protocol, "it answered before it was asked");
   backend_->read(true);
   std::string out;
   const protocols::ReplayStep step = login_->replay->authenticate(out);
@@ -277,6 +280,8 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
     case Phase::dialogue:
       if (broken) return close(Fault::client_gone, "before it logged in");
       client_over_ = true;
+      client_clean_ = end == StreamEnd::eof;
+      if (client_.queued()) return;  // what it said before is still being answered: talk() will find the end
       return close(Fault::no_login, "the client ended");
     case Phase::dialing:
     case Phase::replaying:

@@ -48,7 +48,9 @@ void Session::greet() {
   login.rules.max_failures = conf.max_auth_attempts;
   protocols::DialogueEvents& events = *this;
   login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
-  login.input.append(std::exchange(early_, {}));
+  login.input.append(early_);
+  conf::wipe(early_.data(), early_.size());  // a login may have come with the PROXY header
+  early_ = {};
 
   phase_ = Phase::dialogue;
   timer_.at(deadline_);
@@ -192,11 +194,14 @@ void Session::rejected_login() {
   PreLogin& login = *login_;
   answered();
   // Whom a backend in trouble turns away must not look like somebody who guesses passwords.
-  const bool temporary = protocols::is_temporary(listener().conf.protocol, login.replay->said());
+  const auto protocol = listener().conf.protocol;
+  const bool temporary = protocols::is_temporary(protocol, login.replay->said());
   report_login(temporary ? AuthResult::unavailable : AuthResult::rejected);
+  // A client that reads of the end waits for it, and sends nothing more.
+  const bool hide = destination_->conf.hide_auth_errors;
+  const bool leaves = !hide && protocols::is_goodbye(protocol, login.replay->said());
   std::string out;
-  const protocols::Step step =
-      login.dialogue->rejected(login.replay->said(), destination_->conf.hide_auth_errors, out);
+  const protocols::Step step = login.dialogue->rejected(login.replay->said(), hide, out);
   backend_->close();
   spent_ = std::move(backend_);
   login.replay.reset();
@@ -205,6 +210,7 @@ void Session::rejected_login() {
   login.credentials = {};
   if (!tell_client(out)) return;
   if (step.want == protocols::Want::close) return close(fault_of(step.parting));
+  if (leaves) return close(Fault::backend_closed, "the backend said goodbye instead of judging the login");
   phase_ = Phase::dialogue;
   deadline_ = worker_.now() + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
   timer_.at(deadline_);

@@ -39,3 +39,50 @@ TEST_CASE("a refusal is temporary where the protocol says so, and nowhere else")
     CHECK(protocols::is_temporary(row.protocol, row.said) == row.temporary);
   }
 }
+
+TEST_CASE("a goodbye is one to whoever reads it") {
+  struct Row {
+    Protocol protocol;
+    std::string_view said;
+    bool goodbye;
+  };
+  for (const Row& row : {
+           Row{Protocol::imap, "* BYE too many\r\na NO no\r\n", true},
+           Row{Protocol::imap, "* OK [X] note\r\n* bye\r\na NO no\r\n", true},
+           Row{Protocol::imap, "* OK BYE\r\na NO * BYE\r\n", false},
+           Row{Protocol::pop3, "-ERR bye\r\n", false},
+           Row{Protocol::submission, "421 4.7.0 later\r\n", true},
+           Row{Protocol::submission, "421-a\r\n421 b\r\n", true},
+           Row{Protocol::submission, "454 421\r\n", false},
+           Row{Protocol::managesieve, "BYE\r\n", true},
+           Row{Protocol::managesieve, "BYE (TRYLATER) {3}\r\nNO!\r\n", true},
+           Row{Protocol::managesieve, "NO {3}\r\nBYE\r\n", false},
+           Row{Protocol::managesieve, "", false},
+       }) {
+    CAPTURE(row.said);
+    CHECK(protocols::is_goodbye(row.protocol, row.said) == row.goodbye);
+  }
+}
+
+TEST_CASE("only lines that answer nothing may stand there before the question") {
+  struct Row {
+    Protocol protocol;
+    std::string_view said;
+    bool premature;
+  };
+  for (const Row& row : {
+           Row{Protocol::imap, "", false},
+           Row{Protocol::imap, "* OK [X] note\r\n* CAPA", false},
+           Row{Protocol::imap, "a OK in\r\n", true},
+           Row{Protocol::imap, "* OK\r\na", true},
+           Row{Protocol::imap, "+ \r\n", true},
+           Row{Protocol::imap, "\r\n", true},
+           Row{Protocol::pop3, "", false},
+           Row{Protocol::pop3, "+", true},
+           Row{Protocol::submission, "235 in\r\n", true},
+           Row{Protocol::managesieve, "\"X\"\r\n", true},
+       }) {
+    CAPTURE(row.said);
+    CHECK(protocols::is_premature(row.protocol, row.said) == row.premature);
+  }
+}

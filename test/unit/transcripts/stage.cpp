@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "protocols/identity.hpp"
+#include "protocols/refusal.hpp"
 
 namespace postern::test {
 
@@ -209,8 +210,10 @@ void Stage::follow(protocols::ReplayStep step) {
       break;
     case ReplayWant::rejected: {
       const std::string said(replay_->said());
+      const bool hide = destination_.hide_auth_errors;
       hang_up();
-      follow(dialogue_->rejected(said, destination_.hide_auth_errors, to_client_));
+      follow(dialogue_->rejected(said, hide, to_client_));
+      if (!hide && protocols::is_goodbye(listener_.protocol, said)) return close();
       if (!closed_) talk();
       break;
     }
