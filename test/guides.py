@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the guides say is tried: configurations by the programs they are for, commands as they are written, and
-HAProxy and nginx of the guide in front of a running Postern. Links lead somewhere; keys exist.
+HAProxy and nginx of the guide in front of a running Postern. Links lead somewhere; benchmarks exist.
   guides.py BINARY
-A fence is preceded by `<!-- run: KIND -->`, or by `<!-- not run here: WHY -->`; one without is a mistake."""
+A fence is preceded by `<!-- run: KIND -->`, or by `<!-- not run here: WHY -->`; one without is a mistake. Those of
+`package, STEP` are run by test/package.sh, under systemd."""
+import glob
 import os
 import re
 import shutil
@@ -16,8 +18,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUIDES = f"{TOP}/deploy/guides"
-MINE = ("dovecot-postfix", "behind-a-balancer", "migration", "from-nginx-mail", "from-dovecot-proxy",
-        "from-stalwart-proxy", "capacity")
+DOCUMENTS = sorted(glob.glob(f"{GUIDES}/*.md")) + [f"{TOP}/deploy/{d}.md" for d in ("observability", "tickets", "kubernetes/README")]
 FENCE = re.compile(r"(?:<!-- (?P<how>[^>]*?) -->\n)?(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)\n *```", re.S)
 FAILURES, COUNTS = [], {"passed": 0, "skipped": 0}
 
@@ -68,6 +69,13 @@ class Place:
             self.write("postern.toml", FIRST["text"].replace("/etc/postern", f"{self.folder}/etc"))
         path = f"{self.folder}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
         result = run(["bash", "-euo", "pipefail", "-c", self.here(text)], env=os.environ | {"PATH": path})
+        return result.returncode == 0, result.stdout + result.stderr
+
+    def prometheus(self, text):
+        if not shutil.which("promtool"):
+            return None
+        rules = self.write("postern.rules.yaml", open(f"{TOP}/deploy/prometheus/postern.rules.yaml", encoding="utf-8").read())
+        result = run(["promtool", "check", "config", self.write("prometheus.yaml", text.replace("/etc/prometheus/postern.rules.yaml", rules))])
         return result.returncode == 0, result.stdout + result.stderr
 
     def haproxy(self, text):
@@ -203,8 +211,11 @@ def main(binary):
     binary = os.path.abspath(binary)
     with open(f"{GUIDES}/dovecot-postfix.md", encoding="utf-8") as f:
         FIRST["text"] = next(m["text"] for m in FENCE.finditer(f.read()) if m["how"] == "run: check")
-    for guide in MINE:
-        with open(f"{GUIDES}/{guide}.md", encoding="utf-8") as f:
+    with open(f"{TOP}/test/package.sh", encoding="utf-8") as f:
+        under_systemd = set(re.findall(r"\$\(fence (\w+)", f.read()))
+    for document in DOCUMENTS:
+        guide = os.path.relpath(document, f"{TOP}/deploy").removeprefix("guides/").removesuffix(".md")
+        with open(document, encoding="utf-8") as f:
             text = f.read()
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             place, fences = Place(binary, folder), {}
@@ -215,6 +226,9 @@ def main(binary):
                 if not check(how.startswith("run: "), f"{guide}: a fence that says neither whether nor why not:\n{fence['text'][:80]}"):
                     continue
                 kind = how.removeprefix("run: ")
+                if kind.startswith("package, "):
+                    check(kind.removeprefix("package, ") in under_systemd, f"{guide}: test/package.sh does not run {kind}")
+                    continue
                 fences[kind] = fence["text"]
                 outcome = getattr(place, kind)(fence["text"])
                 if outcome is None:
@@ -225,7 +239,7 @@ def main(binary):
             if guide == "behind-a-balancer":
                 balancers(place, binary, fences)
         for link in re.findall(r"\]\(([^)#]+)\)", text):
-            check(os.path.exists(f"{GUIDES}/{link}"), f"{guide}: {link} is not there")
+            check(link.startswith("https://") or os.path.exists(f"{os.path.dirname(document)}/{link}"), f"{guide}: {link} is not there")
         for key in re.findall(r"--cases ([\w,-]+)", text):
             known = run([f"{TOP}/test/bench/run", "--help"]).stdout.replace("\n", "").replace(" ", "")
             for case in key.split(","):

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Builds the Debian package and lives with it under a real systemd, booted in a container: installed, started,
-# logged in through, reloaded, upgraded under a live session, socket-activated, removed, purged.
+# logged in through, reloaded, upgraded under a live session, socket-activated, removed, purged; and does in it what
+# deploy/guides/systemd.md says, as it is written there.
 #   package.sh [PACKAGE]       one that is built already
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,11 +12,35 @@ inside() { nsenter --target "$(cat "$stage/leader")" --all env -i PATH=/usr/sbin
 main_pid() { inside systemctl show --property=MainPID --value postern; }
 want() { [ "$1" = "$2" ] || { echo "package: $3: \"$1\", not \"$2\"" && exit 1; }; }
 active() { inside systemctl is-active "$1" || true; }
+fence() { sed -n "/^<!-- run: package, $1 -->\$/,/^\`\`\`\$/p" deploy/guides/systemd.md | grep -v -e '^<!--' -e '^```'; }
 say_to() { printf '%s\r\n' "$2" >&"$1"; }
 hear() {  # DESCRIPTOR PATTERN
   local line
   read -r -t 20 -u "$1" line || { echo "package: silence, not $2" && exit 1; }
   [[ $line == $2* ]] || { echo "package: $line, not $2" && exit 1; }
+}
+
+# The guide's commands from its first to its last start, on ports that are nobody else's.
+as_the_guide_says() {
+  local drop_in=/run/systemd/system/postern.service.d tries=0
+  inside sh -c "mkdir -p $drop_in && printf '[Service]\nPrivateNetwork=yes\n' >$drop_in/alone.conf && systemctl daemon-reload"
+  inside bash -euxc "cd /debs/given; $(fence start)"
+  want "$(active postern)" active "after the guide's start"
+  inside bash -euxc "$(fence renewal)"
+  inside env RENEWED_LINEAGE=/debs/renewed /etc/letsencrypt/renewal-hooks/deploy/postern
+  while ! inside journalctl --unit=postern --output=cat | grep -F scope=files; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || { echo "package: the renewed certificate is not seen" && exit 1; }
+    sleep 0.1
+  done
+  inside bash -euxc "$(fence options)"
+  # shellcheck disable=SC2016 # the inner shell's own
+  want "$(inside sh -c 'tr "\0" " " </proc/$(systemctl show --property=MainPID --value postern)/cmdline')" \
+    "/usr/sbin/postern run --seccomp --seccomp=log " "the options of the guide"
+  inside systemctl stop postern
+  inside unshare --net timeout --preserve-status 3 bash -c "$(fence alone)"
+  inside sh -c "rm -r $drop_in /etc/letsencrypt /etc/default/postern /etc/postern/postern.toml /etc/postern/tls/*.pem && systemctl daemon-reload"
+  touch "$stage/guide"
 }
 
 serve() {
@@ -33,6 +58,7 @@ serve() {
     want "$(active postern)" inactive "without a configuration"
     inside getent passwd postern
     want "$(inside stat -c '%a %U %G' /etc/postern)" "750 root postern" "the folder of the configuration"
+    as_the_guide_says
     inside sh -c 'cp -rL /config/. /etc/postern/ && chgrp -R postern /etc/postern && chmod 640 /etc/postern/tls/tls.key'
     inside systemctl start postern || inside journalctl --unit=postern --no-pager
     want "$(active postern)" active "with one"
@@ -55,12 +81,7 @@ upgrade() {
 
   # The ports move to systemd; from then on a restart refuses nobody.
   exec 5>&-
-  inside systemctl stop postern
-  inside mkdir -p /etc/systemd/system/postern.socket.d
-  printf '[Socket]\nListenStream=\n%s\n' "$(printf 'ListenStream=127.0.0.77:%s\n' 143 993 110 995)" |
-    inside tee /etc/systemd/system/postern.socket.d/ports.conf >/dev/null
-  inside systemctl daemon-reload
-  inside systemctl start postern.socket
+  inside bash -euxc "$(fence sockets | sed 's/=993/=127.0.0.77:143/; s/=465/=127.0.0.77:993/')"
   exec 5<>/dev/tcp/127.0.0.77/143  # this starts it
   hear 5 '\* OK'
   before=$(main_pid)
@@ -89,7 +110,11 @@ remove() {
   echo "removed and purged: nothing is left but the user"
   inside systemctl poweroff
 }
-case ${1:-} in --serve | --upgrade | --remove) "${1#--}" && exit ;; esac
+case ${1:-} in --serve | --upgrade | --remove)
+  "${1#--}"  # in no condition, where a failure would not end it
+  exit
+  ;;
+esac
 
 # --- the package, and one that is newer ------------------------------------------------------------------------------
 # shellcheck source=test/bases.sh
@@ -103,7 +128,11 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 143' INT TERM
 chmod 755 "$stage"
-mkdir "$stage/debs"
+mkdir -p "$stage/debs" "$stage/debs/given" "$stage/debs/renewed"
+for pair in given renewed; do
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=mail.example.org \
+    -keyout "$stage/debs/$pair/privkey.pem" -out "$stage/debs/$pair/fullchain.pem" 2>/dev/null
+done
 since=$SECONDS
 seconds() { printf '%s: %d s\n' "$1" $((SECONDS - since)) && since=$SECONDS; }
 if [ -n "${1:-}" ]; then
@@ -117,6 +146,8 @@ sed -i 's/^Version: .*/Version: 9.9/' "$stage/new/DEBIAN/control"
 dpkg-deb --root-owner-group -b "$stage/new" "$stage/debs/new.deb" >/dev/null
 dpkg-deb -I "$stage/debs/old.deb" | sed -n 's/^ \(Depends\|Installed-Size\)/\1/p'
 test/hardening.sh "$stage/new/usr/sbin/postern"
+packed=$(find "$stage/new/usr/share/doc" -name '*.gz' -not -name 'changelog*.gz')
+[ -z "$packed" ] || { echo "package: nobody can read packed manifests and documents:" "$packed" && exit 1; }
 seconds "package"
 
 libraries=$(dpkg-deb -f "$stage/debs/old.deb" Depends | tr ',' '\n' | sed 's/|.*//; s/(.*//; s/ //g' | sort | tr '\n' ' ')
@@ -125,4 +156,5 @@ system=$(base_system $libraries)
 seconds "system"
 export stage system
 test/place.py --etc /etc/postern --while "test/package.sh --upgrade" --stop "test/package.sh --remove" "$stage" test/package.sh --serve
+[ -e "$stage/guide" ] && echo "the commands of the guide ran as they are written"
 seconds "life"
