@@ -4,7 +4,7 @@
 HAProxy and nginx of the guide in front of a running Postern. Links lead somewhere; benchmarks exist.
   guides.py BINARY
 A fence is preceded by `<!-- run: KIND -->`, or by `<!-- not run here: WHY -->`; one without is a mistake. Those of
-`package, STEP` are run by test/package.sh, under systemd."""
+`package, STEP` are run by test/package.sh, under systemd; those of `dovecots, STEP` together, by guide_dovecots.py."""
 import glob
 import os
 import re
@@ -15,6 +15,9 @@ import sys
 import tempfile
 import threading
 import time
+
+sys.dont_write_bytecode = True
+import guide_dovecots  # noqa: E402  pylint: disable=wrong-import-position
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUIDES = f"{TOP}/deploy/guides"
@@ -207,6 +210,21 @@ def balancers(place, binary, fences):
         server.close()
 
 
+def dovecots(guide, fences, folder):
+    mine = {kind.removeprefix("dovecots, "): text for kind, text in fences.items() if kind.startswith("dovecots, ")}
+    if not mine:
+        return
+    if not shutil.which("doveadm") or not run(["dovecot", "--version"]).stdout.startswith("2.3"):
+        COUNTS["skipped"] += 1
+        return
+    os.chmod(folder, 0o755)
+    try:
+        {"migration": guide_dovecots.moved, "from-dovecot-proxy": guide_dovecots.table}[guide](mine, folder)
+        check(True, "")
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        check(False, f"{guide}: with real Dovecots: {error}")
+
+
 def main(binary):
     binary = os.path.abspath(binary)
     with open(f"{GUIDES}/dovecot-postfix.md", encoding="utf-8") as f:
@@ -230,6 +248,8 @@ def main(binary):
                     check(kind.removeprefix("package, ") in under_systemd, f"{guide}: test/package.sh does not run {kind}")
                     continue
                 fences[kind] = fence["text"]
+                if kind.startswith("dovecots, "):
+                    continue
                 outcome = getattr(place, kind)(fence["text"])
                 if outcome is None:
                     COUNTS["skipped"] += 1
@@ -238,6 +258,7 @@ def main(binary):
                     check(outcome[0], f"{guide}: {kind}:\n{fence['text']}\n{outcome[1]}")
             if guide == "behind-a-balancer":
                 balancers(place, binary, fences)
+            dovecots(guide, fences, folder)
         for link in re.findall(r"\]\(([^)#]+)\)", text):
             check(link.startswith("https://") or os.path.exists(f"{os.path.dirname(document)}/{link}"), f"{guide}: {link} is not there")
         for key in re.findall(r"--cases ([\w,-]+)", text):
