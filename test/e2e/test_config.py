@@ -97,6 +97,7 @@ def test_ten_mistakes_are_ten_lines_each_with_its_place(t):
 
 @test(quick=True)
 def test_a_wrong_file_opens_no_port(t):
+    """Scenario 272; all of the rejections are in test/unit/conf."""
     conf = t.base(t.port())
     conf["server.threads"] = "two"
     daemon = t.postern(conf, wait=False)
@@ -109,6 +110,7 @@ def test_a_wrong_file_opens_no_port(t):
 
 @test(quick=True)
 def test_where_the_path_of_the_configuration_comes_from(t):
+    """Scenarios 274 and 275."""
     code, out, err = t.command()
     assert code == 2 and "usage:" in err and out == "", (code, out, err)
     for verb in ("run", "check", "explain"):
@@ -129,6 +131,7 @@ def test_where_the_path_of_the_configuration_comes_from(t):
 
 @test(quick=True)
 def test_rust_log_replaces_the_level_unless_it_is_nonsense(t):
+    """Scenario 274, the level."""
     backend = t.backend().serve(wire.greeter())
     for level, words, levels in (("warn", "debug", {"debug", "info"}), ("info", "::bad::", {"info"}),
                                  ("debug", "::bad::", {"debug", "info"}), ("debug", "info", {"info"}),

@@ -103,6 +103,7 @@ def apply(daemon, conf=None, **settings):
 
 @test(quick=True)
 def test_a_stop_refuses_new_clients_at_once_and_lets_a_session_finish(t):
+    """Scenario 264, its first half."""
     backend = t.backend().serve(wire.greeter())
     conf = t.base(backend)
     conf["server.shutdown_grace"] = "20s"
@@ -127,6 +128,7 @@ def test_a_stop_refuses_new_clients_at_once_and_lets_a_session_finish(t):
 
 @test(quick=True)
 def test_what_is_left_at_the_end_of_the_grace_is_cut(t):
+    """Scenario 264, its second half."""
     backend = t.backend().serve(wire.greeter())
     conf = t.base(backend)
     conf["server.shutdown_grace"] = "1s"
@@ -162,6 +164,7 @@ def test_a_second_signal_ends_at_once(t):
 
 @test(quick=True)
 def test_without_sessions_it_is_gone_within_half_a_second(t):
+    """Scenario 265."""
     for number in (signal.SIGINT, signal.SIGTERM):
         daemon = t.postern(t.base(t.port()))
         began = time.monotonic()

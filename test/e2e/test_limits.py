@@ -37,6 +37,7 @@ def many_descriptors(count):
 
 @test(quick=True)
 def test_over_max_connections_the_end_comes_without_a_byte_and_it_recovers(t):
+    """Scenario 260."""
     backend = t.backend().serve(wire.greeter())
     conf = t.base(backend)
     conf["server.max_connections"] = 5
@@ -93,6 +94,7 @@ def test_a_storm_over_the_limit_is_one_log_line_a_second_however_many_workers_se
 # Without descriptors UBSan cannot tell which memory it may look at and takes every object for a wrong one.
 @test(limit=30, alone=True, quick=True, plain=True, needs=("prlimit",))
 def test_without_descriptors_accepting_pauses_does_not_spin_and_recovers(t):
+    """Scenario 269."""
     backend = t.backend().serve(wire.greeter())
     conf = t.base(backend)
     conf["server.threads"] = 1

@@ -129,6 +129,7 @@ def test_reuse_port_is_one_socket_a_worker_and_without_it_one_for_all(t):
 
 @test(quick=True)
 def test_every_bind_address_serves_and_the_documented_pair_serves_both_families(t):
+    """Scenario 267."""
     backend = t.backend()
     conf = t.base(backend)
     pair, one, two = t.port(), t.port(), t.port()
@@ -169,6 +170,7 @@ def test_port_zero_is_logged_with_the_port_the_kernel_chose(t):
 
 @test(quick=True)
 def test_a_failing_bind_ends_the_start_with_its_place_and_opens_nothing(t):
+    """Scenario 266."""
     taken = t.backend()
     conf = t.base(t.port())
     good = int(conf["listener.smtp.bind"][0].rsplit(":", 1)[1])

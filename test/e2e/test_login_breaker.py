@@ -54,6 +54,7 @@ def test_scenarios_253_and_254_one_client_cannot_take_it_down_and_two_can(t):
 
 @test(quick=True)
 def test_a_backend_that_lets_go_of_credentials_fails_and_one_that_says_no_does_not(t):
+    """Scenario 256."""
     w = World(t, server__host_down_threshold=2, server__host_down_min_clients=0, server__host_down_cooldown="60s")
     for protocol, speech in w.each():
         client = w.client(protocol).attempt()

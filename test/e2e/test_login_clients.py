@@ -15,6 +15,7 @@ from logins import PASSWORD, World, b64, bearer, end, lines, plain, xoauth2
 
 @test(quick=True)
 def test_a_client_without_a_login_in_time_hears_why_unless_told_otherwise(t):
+    """Scenarios 39, 40 and 93, with courtesy and without."""
     for courtesy in (True, False):
         w = World(t, each__preauth_timeout="1s", server__extended_replies=courtesy)
         began = time.monotonic()
@@ -289,3 +290,30 @@ def test_a_client_that_ends_before_its_login_is_let_go(t):
         client.stream.finish().expect_eof()
         assert w.daemon.closing(i + 1)["reason"] == "no_login"
     assert PASSWORD not in w.daemon.stdout() and plain("alice@example.com") not in w.daemon.stdout()
+
+
+# --- much, and little by little ---------------------------------------------------------------------
+
+
+@test(quick=True)
+def test_scenario_11_an_endless_line_costs_no_memory_and_the_next_command_is_answered(t):
+    w = World(t, protocols=("imap",), each__max_auth_attempts=50)
+    client = w.client("imap")
+    for size in (70_000, 20 << 20):
+        before = w.daemon.resident()
+        client.stream.send("a LOGIN alice@example.com ")
+        for _ in range(size // 1000):
+            client.stream.send(b"A" * 1000)
+        client.say("").hear("a BAD Argument exceeds maximum length of 65536 bytes.").noop()
+        assert w.daemon.resident() - before < 1 << 20, f"{(w.daemon.resident() - before) >> 10} KiB more"
+    client.close()
+    w.nothing("imap", 0.02)
+
+
+@test(quick=True)
+def test_scenario_12_a_command_in_single_bytes_is_a_command(t):
+    client = World(t, protocols=("imap",)).client("imap")
+    for byte in b"zz NOOP\r\n":
+        client.stream.send(bytes([byte]))
+        time.sleep(0.005)
+    client.hear("zz OK NOOP completed.").close()

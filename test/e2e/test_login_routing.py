@@ -364,6 +364,9 @@ def test_scenario_176_source_addresses_take_turns(t):
         seen.append(server.stream.peer[0])
         client.close()
     assert sorted(seen) == ["127.0.0.77", "127.0.0.77", "127.0.0.78", "127.0.0.78"], seen
+    w = World(t, protocols=("imap",), destination__legacy__source_ips=["2001:db8::1"])
+    w.client("imap").attempt().told_unavailable()
+    assert w.reasons(1) == ["source_address"]
 
 
 # --- explain ----------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ struct Row {
 
 }  // namespace
 
-TEST_CASE("nothing is refused that the documentation allows") {
+TEST_CASE("scenario 273: nothing is refused that the documentation allows") {
   const Row rows[] = {
       {"no [server] table", ""},
       {"an empty [server]", "[server]\n"},

@@ -157,7 +157,7 @@ TEST_CASE("an address without a port gets the usual one in the server's spelling
   }
 }
 
-TEST_CASE("the examples of the server documentation load") {
+TEST_CASE("scenario 271: the examples of the server documentation load") {
   const std::string_view tail = R"(
 [mapping]
 source = "file"

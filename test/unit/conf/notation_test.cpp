@@ -132,7 +132,7 @@ Config loaded_without_name(const std::string& name, std::string_view text) {
 
 }  // namespace
 
-TEST_CASE("TOML, YAML and fully quoted JSON load to the same settings") {
+TEST_CASE("scenario 270: TOML, YAML and fully quoted JSON load to the same settings") {
   const Config toml = loaded_without_name("a.toml", toml_document);
   CHECK(toml == loaded_without_name("a.yaml", yaml_document));
   CHECK(toml == loaded_without_name("a.yml", yaml_document));

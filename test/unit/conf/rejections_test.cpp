@@ -26,7 +26,7 @@ TEST_CASE("the base document of the rejections is accepted") {
   CHECK(lines_of(loaded) == "");
 }
 
-TEST_CASE("every rejection names its key, its place and the offending value") {
+TEST_CASE("scenario 272: every rejection names its key, its place and the offending value") {
   const Folder folder;
   folder.write("M", "");
   for (const Rejection& row : rejection_rows) {

@@ -100,7 +100,7 @@ TEST_CASE("a ManageSieve backend is asked what the protocol's book has, and no m
        {.forward = true},
        {"\"IMPLEMENTATION\" {11}\r\n\r\n\"XCLIENT\"\r\n\"VERSION\" \"1.0\"\r\nOK\r\n" + in_line},
        auth_alice + in},
-      {"a plain leg that may not carry credentials",
+      {"a plain leg that may not carry credentials (scenario 77)",
        {.tls = conf::TlsMode::plain, .forward = true},
        {"\"XCLIENT\"\r\nOK\r\n"},
        "<failed plaintext>\n"},

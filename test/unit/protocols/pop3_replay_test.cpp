@@ -76,7 +76,7 @@ TEST_CASE("a POP3 backend is asked what the protocol's book has, and no more") {
       {"a refusing greeting", {}, {"-ERR busy\r\n"}, "<failed greeting>\n"},
       {"another protocol", {}, {"* OK IMAP4rev1\r\n"}, "<failed greeting>\n"},
       {"an empty greeting", {}, {"\r\n"}, "<failed greeting>\n"},
-      {"a plain leg that may not carry credentials",
+      {"a plain leg that may not carry credentials (scenario 77)",
        {.tls = conf::TlsMode::plain, .forward = true},
        {"+OK [XCLIENT]\r\n"},
        "<failed plaintext>\n"},

@@ -2,6 +2,7 @@
 // Every conversation of test/transcripts, between the real dialogues and replays: at once, byte by byte, and
 // cut at every place.
 #include <doctest/doctest.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <fstream>
@@ -30,8 +31,8 @@ size_t longest_segment(const Transcript& transcript) {
   return longest;
 }
 
-/// Empty: the file says what happens.
-std::string play(const std::filesystem::path& path) {
+/// Empty: the file says what happens. `plays` counts the ways it was cut.
+std::string play(const std::filesystem::path& path, size_t& plays) {
   std::ifstream file(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), {});
   const auto transcript = read_transcript(text);
@@ -41,6 +42,7 @@ std::string play(const std::filesystem::path& path) {
   if (!loaded.ok()) return problems_of(loaded);
   const size_t longest = longest_segment(*transcript);
   for (size_t cut = 0; cut <= longest; ++cut) {
+    ++plays;
     const Pieces pieces = cut == 0 ? at_once : cut == longest ? byte_by_byte : Pieces{cut, 0};
     Stage stage(loaded.config, transcript->greeting, pieces);
     if (const std::string wrong = stage.play(transcript->steps); !wrong.empty())
@@ -55,14 +57,15 @@ std::string play(const std::filesystem::path& path) {
 }  // namespace
 
 TEST_CASE("every transcript is what dialogue and replay say to each other") {
-  size_t count = 0;
+  size_t count = 0, plays = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(TRANSCRIPTS)) {
     if (entry.path().extension() != ".txt") continue;
     ++count;
     CAPTURE(entry.path().string());
-    CHECK(play(entry.path()) == "");
+    CHECK(play(entry.path(), plays) == "");
   }
   CHECK(count > 0);
+  fmt::print("{} transcripts, {} plays\n", count, plays);  // test/scenarios.py reads it
 }
 
 TEST_CASE("a transcript that is wrong is found out") {
