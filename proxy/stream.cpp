@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +16,12 @@
 #include "proxy/worker.hpp"
 
 namespace postern::proxy {
+namespace {
+
+constexpr unsigned small_gulp = 64 * 1024;
+constexpr uint8_t free_flow = 4;  // full reads in a row
+
+}  // namespace
 
 /// Bytes the socket refused, behind the request that will send them. Owns itself until libuv is done with it.
 struct Stream::Queued {
@@ -84,6 +91,7 @@ void Stream::apply() {
   if (!tcp_ || on == reading_) return;
   reading_ = on;
   if (!on) {
+    full_reads_ = 0;
     uv_read_stop(reinterpret_cast<uv_stream_t*>(tcp_));
     return;
   }
@@ -92,7 +100,7 @@ void Stream::apply() {
       [](uv_handle_t* handle, size_t, uv_buf_t* buffer) {
         // One buffer for all: what is in it is used up before the next read.
         const auto* self = static_cast<Stream*>(handle->data);
-        *buffer = uv_buf_init(reinterpret_cast<char*>(self->worker_.wire.get()), Worker::wire_size);
+        *buffer = uv_buf_init(reinterpret_cast<char*>(self->worker_.wire.get()), self->gulp());
       },
       [](uv_stream_t* handle, ssize_t n, const uv_buf_t* buffer) {
         if (auto* self = static_cast<Stream*>(handle->data); self && n != 0)
@@ -100,7 +108,12 @@ void Stream::apply() {
       });
 }
 
+/// Large reads save system calls where bytes flow freely. Where the other side is slow, what it has not taken
+/// yet is held in memory: there, and where there is little to read, small ones.
+unsigned Stream::gulp() const { return full_reads_ < free_flow ? small_gulp : Worker::wire_size; }
+
 void Stream::received(ssize_t n, const uint8_t* data) {
+  full_reads_ = n < small_gulp ? 0 : std::min<uint8_t>(free_flow, full_reads_ + 1);
   if (n < 0) {
     if (n != UV_EOF) return fail(StreamEnd::reset);
     read(false);

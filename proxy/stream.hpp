@@ -86,6 +86,7 @@ class Stream {
  private:
   struct Queued;
   void apply();
+  [[nodiscard]] unsigned gulp() const;
   void received(ssize_t n, const uint8_t* data);
   void decrypt(tls::Input in);
   void shake(tls::Input in);
@@ -99,10 +100,11 @@ class Stream {
   StreamEvents* owner_;
   uv_tcp_t* tcp_ = nullptr;  // its data points here while open
   std::unique_ptr<tls::Engine> engine_;
-  size_t queued_ = 0;     // bytes libuv holds for us
-  bool wanted_ = false;   // the owner wants input
-  bool choked_ = false;   // the engine's own answers are queued: no more input until they are out
-  bool reading_ = false;  // libuv reads: wanted, not choked, not over
+  size_t queued_ = 0;       // bytes libuv holds for us
+  uint8_t full_reads_ = 0;  // in a row, since reading began
+  bool wanted_ = false;     // the owner wants input
+  bool choked_ = false;     // the engine's own answers are queued: no more input until they are out
+  bool reading_ = false;    // libuv reads: wanted, not choked, not over
   bool forgetting_ = false;
   bool input_over_ = false;
   bool secured_ = false;

@@ -23,6 +23,7 @@ enum class KeyType : uint8_t { ecdsa, rsa };
 struct Certificate {
   std::string id;
   std::vector<std::string> names;  // as registered: lower case, "*." removed; "*" is the catch-all
+  std::vector<std::string> shown;  // the same for people: lower case, with what was removed
   bool catch_all = false;
   KeyType key_type = KeyType::ecdsa;
   uint16_t signature_scheme = 0;  // ecdsa: TLS 1.3's number for this curve, else 0

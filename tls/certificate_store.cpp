@@ -26,9 +26,11 @@ void register_names(Certificate& certificate, const conf::CertificateConf& entry
   certificate.id = entry.id;
   certificate.catch_all = entry.is_default;
   std::vector<std::string> names;
+  std::vector<std::string> shown;
   for (const std::string& given : entry.subjects.empty() ? certificate.names : entry.subjects) {
     std::string name = conf::ascii_lower(given);
     if (name.ends_with('.')) name.pop_back();
+    if (!name.empty() && std::find(shown.begin(), shown.end(), name) == shown.end()) shown.push_back(name);
     if (name.starts_with("*.")) name.erase(0, 2);
     if (name == "*")
       certificate.catch_all = true;
@@ -36,6 +38,7 @@ void register_names(Certificate& certificate, const conf::CertificateConf& entry
       names.push_back(std::move(name));
   }
   certificate.names = std::move(names);
+  certificate.shown = std::move(shown);
 }
 
 bool expired(const Certificate& certificate, std::time_t now) { return certificate.not_after < now; }

@@ -7,11 +7,16 @@
 
 #include "conf/address.hpp"
 #include "conf/names.hpp"
+#include "tls/bulk_cipher.hpp"
 #include "tls/client_context.hpp"
 #include "tls/client_hello.hpp"
 #include "tls/engine_io.hpp"
 #include "tls/library.hpp"
 #include "tls/server_context.hpp"
+
+#ifdef POSTERN_WOLFSSL_BUNDLED
+extern "C" void postern_forget_extensions(WOLFSSL* ssl);  // part of our build of the library
+#endif
 
 namespace postern::tls {
 namespace {
@@ -87,6 +92,7 @@ bool Engine::Impl::open_client(const SavedSession* session) {
   WOLFSSL* raw = ssl.get();
   if (!raw) return false;
   attach(raw, this);
+  use_bulk_cipher(raw);
   if (!host.empty() && !conf::Ip::parse(host)) {
     std::string_view name = host;
     if (name.ends_with('.')) name.remove_suffix(1);
@@ -148,6 +154,7 @@ Verdict Engine::Impl::open_server() {
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
+  use_bulk_cipher(ssl.get());
   if (!tls13 && said.has_groups) set_tls12_group(ssl.get(), *group);
   if (!protocol.empty()) {
     std::string list(protocol);
@@ -165,6 +172,12 @@ Verdict Engine::Impl::finish() {
     return {Failure::certificate, "the certificate was not checked"};
   if (client && demands->own) wolfSSL_UnloadCertsKeys(ssl.get());
   hello.reset();
+#ifdef POSTERN_WOLFSSL_BUNDLED
+  char* protocol = nullptr;
+  unsigned short size = 0;  // the only extension that is still asked for: see alpn()
+  if (wolfSSL_ALPN_GetProtocol(ssl.get(), &protocol, &size) != WOLFSSL_SUCCESS)
+    postern_forget_extensions(ssl.get());
+#endif
   established = true;
   return {Failure::none, ""};
 }
@@ -210,6 +223,7 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
     return {0, ReadEnd::closed};
   }
   const Impl::Call call(my, &in, out);
+  const BulkKeys keys;
   WOLFSSL* ssl = my.ssl.get();
   while (result.bytes < plain.size()) {
     const auto room = std::min<size_t>(plain.size() - result.bytes, INT_MAX);
@@ -240,6 +254,7 @@ bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {
   Impl& my = *impl_;
   if (failure_ != Failure::none || !my.established || my.closed) return false;
   const Impl::Call call(my, nullptr, out);
+  const BulkKeys keys;
   while (!plain.empty()) {
     const auto size = static_cast<int>(std::min<size_t>(plain.size(), INT_MAX));
     const int n = wolfSSL_write(my.ssl.get(), plain.data(), size);

@@ -2,9 +2,12 @@
 // What the TLS library can do, found out once; and the tables that translate our words into its own.
 #include "tls/library.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 
+#include "tls/bulk_cipher.hpp"
 #include "tls/context.hpp"
 #include "tls/wolfssl.hpp"
 
@@ -65,6 +68,8 @@ Library inspect() {
   if (!have_hybrid)
     result.warnings.push_back(result.version +
                               " lacks X25519MLKEM768: recorded traffic is not safe from quantum computers");
+  if (const std::string_view bulk = bulk_cipher(); !bulk.empty())
+    result.version += fmt::format(", long records by ipsec-mb {}", bulk);
   return result;
 }
 
@@ -98,6 +103,7 @@ void init() {
   static const bool done = [] {
     wolfSSL_Init();
     acquaint();
+    (void)bulk_cipher();
     return true;
   }();
   (void)done;

@@ -232,6 +232,7 @@ TEST_CASE("subjects replace the certificate's own names, in any case and with st
   CHECK(ids(store->by_name("x.star.test")) == "alpha/-");
   CHECK(ids(store->by_name("dot.test")) == "alpha/-");
   CHECK(ids(store->by_name("alpha.test")) == "-/-");
+  CHECK(store->by_id("alpha")->shown == std::vector<std::string>{"renamed.test", "*.star.test", "dot.test"});
 }
 
 TEST_CASE("of two certificates with one name and one key type the first counts, with a warning") {

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// wolfSSL asks a "device" before each operation; ours takes AES-GCM of some length and leaves the rest.
+// The figures behind the choice are in test/bench/NOTES.md.
+#include "tls/bulk_cipher.hpp"
+
+#if defined(POSTERN_IPSEC_MB) && defined(WOLF_CRYPTO_CB)
+#include <intel-ipsec-mb.h>
+#include <wolfssl/wolfcrypt/cryptocb.h>
+#include <wolfssl/wolfcrypt/error-crypt.h>
+
+#include <cstring>
+
+#include "conf/secret.hpp"
+#endif
+
+namespace postern::tls {
+
+#if defined(POSTERN_IPSEC_MB) && defined(WOLF_CRYPTO_CB)
+namespace {
+
+/// Preparing a key costs as much as encrypting 1,300 bytes; below this wolfSSL is as fast or faster.
+constexpr word32 long_enough = 1024;
+constexpr size_t nonce_size = 12, tag_size = 16;
+
+/// One key size's functions. All are pure: the library's manager is only a table of them.
+struct Functions {
+  aes_gcm_pre_t prepare = nullptr;
+  aes_gcm_enc_dec_t encrypt = nullptr;
+  aes_gcm_enc_dec_t decrypt = nullptr;
+};
+Functions aes128, aes256;  // set once by find()
+
+/// The key that was used last on this thread, ready for use.
+struct Prepared {
+  alignas(64) gcm_key_data key;  // which the header asks for on some systems only
+  uint8_t raw[32];
+  size_t size = 0;  // 0: none
+
+  const gcm_key_data* of(const Functions& functions, const void* wanted, size_t wanted_size) {
+    if (size != wanted_size || std::memcmp(raw, wanted, size) != 0) {
+      functions.prepare(wanted, &key);
+      std::memcpy(raw, wanted, wanted_size);
+      size = wanted_size;
+    }
+    return &key;
+  }
+  void forget() {
+    if (size != 0) conf::wipe(this, sizeof *this);
+  }
+};
+thread_local Prepared prepared;
+
+const Functions* functions_for(const Aes& aes) {
+  return aes.keylen == 32 ? &aes256 : aes.keylen == 16 ? &aes128 : nullptr;
+}
+
+bool same(const uint8_t* a, const uint8_t* b, size_t size) {
+  unsigned difference = 0;
+  for (size_t i = 0; i < size; ++i) difference |= static_cast<unsigned>(a[i] ^ b[i]);
+  return difference == 0;
+}
+
+int encrypt(const wc_CryptoCb_AesAuthEnc& job) {
+  const Functions* functions = functions_for(*job.aes);
+  if (!functions || job.sz < long_enough || job.ivSz != nonce_size || job.authTagSz != tag_size)
+    return CRYPTOCB_UNAVAILABLE;
+  alignas(64) gcm_context_data scratch;
+  functions->encrypt(prepared.of(*functions, job.aes->devKey, static_cast<size_t>(job.aes->keylen)), &scratch,
+                     job.out, job.in, job.sz, job.iv, job.authIn, job.authInSz, job.authTag, tag_size);
+  conf::wipe(&scratch, sizeof scratch);
+  return 0;
+}
+
+int decrypt(const wc_CryptoCb_AesAuthDec& job) {
+  const Functions* functions = functions_for(*job.aes);
+  if (!functions || job.sz < long_enough || job.ivSz != nonce_size || job.authTagSz != tag_size)
+    return CRYPTOCB_UNAVAILABLE;
+  alignas(64) gcm_context_data scratch;
+  uint8_t tag[tag_size];
+  functions->decrypt(prepared.of(*functions, job.aes->devKey, static_cast<size_t>(job.aes->keylen)), &scratch,
+                     job.out, job.in, job.sz, job.iv, job.authIn, job.authInSz, tag, tag_size);
+  conf::wipe(&scratch, sizeof scratch);
+  if (same(tag, job.authTag, tag_size)) return 0;
+  conf::wipe(job.out, job.sz);  // what nobody vouches for must not be seen
+  return AES_GCM_AUTH_E;
+}
+
+int offer(int /*device*/, wc_CryptoInfo* info, void* /*user*/) {
+  if (info->algo_type != WC_ALGO_TYPE_CIPHER || info->cipher.type != WC_CIPHER_AES_GCM)
+    return CRYPTOCB_UNAVAILABLE;
+  return info->cipher.enc ? encrypt(info->cipher.aesgcm_enc) : decrypt(info->cipher.aesgcm_dec);
+}
+
+bool find() {
+  IMB_MGR* table = alloc_mb_mgr(0);
+  if (!table) return false;
+  bool available = false;
+  init_mb_mgr_auto(table, nullptr);
+  constexpr uint64_t wide = IMB_CPUFLAGS_AVX512_T2;  // what the library wants for its code with VAES
+  if (imb_get_errno(table) == 0 && (table->features & wide) == wide) {
+    aes128 = {table->gcm128_pre, table->gcm128_enc, table->gcm128_dec};
+    aes256 = {table->gcm256_pre, table->gcm256_enc, table->gcm256_dec};
+    available = wc_CryptoCb_RegisterDevice(bulk_device, offer, nullptr) == 0;
+  }
+  free_mb_mgr(table);
+  return available;
+}
+
+}  // namespace
+
+std::string_view bulk_cipher() {
+  static const bool available = find();
+  return available ? imb_get_version_str() : "";
+}
+
+void use_bulk_cipher(WOLFSSL* ssl) {
+  if (!bulk_cipher().empty()) wolfSSL_SetDevId(ssl, bulk_device);
+}
+
+BulkKeys::~BulkKeys() { prepared.forget(); }
+
+#else
+
+std::string_view bulk_cipher() { return {}; }
+void use_bulk_cipher(WOLFSSL* /*ssl*/) {}
+BulkKeys::~BulkKeys() = default;
+
+#endif
+
+}  // namespace postern::tls

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// AES-GCM of long records by a faster library where the processor has wide AES instructions (VAES). Internal
+// to tls/. Without the library, or on another processor, wolfSSL goes on doing everything.
+#pragma once
+
+#include <string_view>
+
+#include "tls/wolfssl.hpp"
+
+namespace postern::tls {
+
+/// What wolfSSL knows it by.
+inline constexpr int bulk_device = 1;
+
+/// Who encrypts long records; empty: wolfSSL itself. The first call finds out, before there are threads.
+std::string_view bulk_cipher();
+/// From the next keys on, long records of this conversation go there.
+void use_bulk_cipher(WOLFSSL* ssl);
+
+/// Prepared keys are kept between the records of one call of an engine, no longer.
+class BulkKeys {
+ public:
+  BulkKeys() = default;
+  ~BulkKeys();
+  BulkKeys(const BulkKeys&) = delete;
+  BulkKeys& operator=(const BulkKeys&) = delete;
+};
+
+}  // namespace postern::tls
