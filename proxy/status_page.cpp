@@ -33,7 +33,7 @@ padding:0;list-style:none}.legend i{display:inline-block;width:1em;height:.25em;
 .c0{stroke:var(--c0);background:var(--c0)}.c1{stroke:var(--c1);background:var(--c1);stroke-dasharray:6 3}
 .c2{stroke:var(--c2);background:var(--c2)}.c3{stroke:var(--c3);background:var(--c3);stroke-dasharray:2 3}
 .c4{stroke:var(--c4);background:var(--c4)}.c5{stroke:var(--c5);background:var(--c5);stroke-dasharray:8 3}
-.c6{stroke:var(--c6);background:var(--c6)}circle{fill:none;stroke-width:3.5}.wide{overflow-x:auto}
+.c6{stroke:var(--c6);background:var(--c6)}circle{fill:none;stroke-width:3.5}.wide{overflow-x:auto}td span{white-space:nowrap}
 table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--line)}
 th,td{padding:.3rem .6rem;text-align:left;border-top:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--dim);font-size:.85em}.n{text-align:right;font-variant-numeric:tabular-nums}
@@ -95,6 +95,7 @@ class Table {
 std::string marked(std::string_view how, std::string_view text) {
   return fmt::format("<span class=\"{}\">{}</span>", how, text);
 }
+std::string together(std::string_view text) { return fmt::format("<span>{}</span>", text); }
 std::string alarming(uint64_t n) { return n == 0 ? "0" : marked("warn", grouped(n)); }
 
 std::string charts(const StatusHistory& history) {
@@ -169,12 +170,14 @@ std::string certificates(const Status& status) {
     for (size_t i = 0; i < std::min(shown, c.names.size()); ++i)
       names += (i == 0 ? "" : ", ") + name_text(c.names[i]);
     if (c.names.size() > shown) names += fmt::format(" and {} more", c.names.size() - shown);
-    constexpr int64_t soon = 14 * 86'400;
+    constexpr int64_t soon = 14 * 86'400;  // the thresholds of the alerts
+    constexpr int64_t now_or_never = 3 * 86'400;
     const int64_t left = c.not_after - status.now;
-    table.row({name_text(c.id), names, date_text(c.not_after),
-               left <= 0     ? marked("bad", "expired")
-               : left < soon ? marked("warn", span_text(left))
-                             : span_text(left)});
+    table.row({name_text(c.id), names, together(date_text(c.not_after)),
+               left <= 0             ? marked("bad", "expired")
+               : left < now_or_never ? marked("bad", span_text(left))
+               : left < soon         ? marked("warn", span_text(left))
+                                     : together(span_text(left))});
   }
   return table.text();
 }

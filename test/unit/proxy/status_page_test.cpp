@@ -28,6 +28,7 @@ Status example() {
   s.sessions = {{"new", "imap", 9, 80}};
   s.certificates = {{"default", {"mail.example.com"}, s.now + 40 * 86'400},
                     {"soon", {}, s.now + 3 * 86'400},
+                    {"now", {}, s.now + 3 * 86'400 - 1},
                     {"gone", {}, s.now - 1}};
   s.logins = {{"imap", 90, 4, 2}};
   s.tls[0].side = "clients";
@@ -75,6 +76,7 @@ TEST_CASE("the page says what it is asked to") {
                            "http-equiv=\"refresh\"", "prefers-color-scheme:dark", "Live sessions", "Logins"})
     CHECK_MESSAGE(has(page, text), text);
   CHECK(has(page, "<span class=\"warn\">3 days</span>"));
+  CHECK(has(page, "<span class=\"bad\">2 days</span>"));
   CHECK(!has(page, "<script"));
   CHECK(!has(page, "src="));
   CHECK(!has(page, "http://"));
