@@ -41,6 +41,15 @@ def status(daemon, key):
         return re.search(rf"^{key}:\s+(.*)$", f.read(), re.MULTILINE)[1].split()
 
 
+def threads(daemon, key):
+    """What each thread says of itself."""
+    found = set()
+    for task in os.listdir(f"/proc/{daemon.pid}/task"):
+        with open(f"/proc/{daemon.pid}/task/{task}/status", encoding="ascii") as f:
+            found.add(re.search(rf"^{key}:\s+(.*)$", f.read(), re.MULTILINE)[1])
+    return found
+
+
 def traffic(t, daemon, backend):
     client = wire.connect(daemon.port("smtp"))
     server = backend.accept()
@@ -88,7 +97,7 @@ def test_filtered_it_serves_reloads_and_stops(t):
     for _ in range(2):
         traffic(t, daemon, backend)
         daemon.reload(conf)
-    assert status(daemon, "Seccomp") == ["2"] and status(daemon, "NoNewPrivs") == ["1"]
+    assert threads(daemon, "Seccomp") == {"2"} and threads(daemon, "NoNewPrivs") == {"1"}
     daemon.stop()
 
 
@@ -107,12 +116,13 @@ def test_the_user_is_somebody_else_with_low_ports_bound_and_nothing_kept(t):
     os.chmod(t.folder, 0o755)
     path = t.file("p.toml", conf.text())
     nobody = pwd.getpwnam("nobody")
-    for user, gid in (("nobody", nobody.pw_gid), ("nobody:1", 1), ("54321:54322", 54322)):
-        daemon = t.postern(conf, args=["run", f"--user={user}", path])
+    for user, gid, more in (("nobody", nobody.pw_gid, []), ("nobody:1", 1, ["--seccomp"]), ("54321:54322", 54322, [])):
+        daemon = t.postern(conf, args=["run", f"--user={user}", *more, path])
         uid = 54321 if user.startswith("5") else nobody.pw_uid
         assert status(daemon, "Uid") == [str(uid)] * 4 and status(daemon, "Gid") == [str(gid)] * 4
         assert {key: int(status(daemon, key)[0], 16) for key in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == \
             {"CapPrm": 0, "CapEff": 0, "CapInh": 0, "CapAmb": 0}
+        assert threads(daemon, "Seccomp") == {"2" if more else "0"} and len(threads(daemon, "Uid")) == 1
         client = wire.connect(24, host="127.0.0.63")
         server = backend.accept()
         client.send(b"low")
