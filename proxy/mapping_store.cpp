@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <ctime>
 #include <limits>
 
 #include "conf/mapping_file.hpp"
@@ -16,8 +17,16 @@ namespace postern::proxy {
 namespace {
 
 constexpr size_t most_faults = 100;  // a broken file need not flood the log
+/// A file younger than this when it is read may change once more without its times showing it.
+constexpr int64_t settled_ns = 100'000'000;
 
 int64_t nanoseconds(const timespec& t) { return static_cast<int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec; }
+
+int64_t wall_clock() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return nanoseconds(now);
+}
 
 }  // namespace
 
@@ -45,7 +54,7 @@ std::shared_ptr<const MappingStore> FileMapping::load(const conf::Config& config
   if (origin && old && old->origin_ == *origin) return previous;
 
   auto made = std::make_shared<FileMapping>();
-  if (origin) made->origin_ = *origin;
+  if (origin && wall_clock() - origin->changed_ns > settled_ns) made->origin_ = *origin;
   for (const conf::DestinationConf& destination : config.destinations)
     made->names_.push_back(destination.name);
 
