@@ -20,9 +20,12 @@ struct Input {
 };
 
 /// Invariant: bytes()[0, size) is what engines appended since the last clear(). Grows, never shrinks by
-/// itself: a turn's input bounds it (64 KiB of plaintext make about 66 KiB of records).
+/// itself: a turn's input bounds it (16 KiB of plaintext and the 21 bytes around them make a record).
 class Outbox {
  public:
+  /// Room from the start, so that a first burst need not grow it step by step.
+  explicit Outbox(size_t capacity = 0)
+      : data_(capacity ? new uint8_t[capacity] : nullptr), capacity_(capacity) {}
   void append(const uint8_t* data, size_t n) {
     std::memcpy(reserve(n), data, n);
     size_ += n;
@@ -45,8 +48,8 @@ class Outbox {
     return data_.get() + size_;
   }
   std::unique_ptr<uint8_t[]> data_;
+  size_t capacity_;
   size_t size_ = 0;
-  size_t capacity_ = 0;
 };
 
 }  // namespace postern::tls
