@@ -61,7 +61,7 @@ class Worker {
   Throttle refusals{1};  // the log of refused dials and the like, per worker
 
   /// Where reads land and plaintext is decrypted to; valid only within one callback.
-  static constexpr size_t wire_size = 192 * 1024;
+  static constexpr size_t wire_size = 128 * 1024;
   static constexpr size_t plain_size = wire_size + 20 * 1024;  // and a record held back from the read before
   std::unique_ptr<uint8_t[]> wire{new uint8_t[wire_size]};
   std::unique_ptr<uint8_t[]> plain{new uint8_t[plain_size]};
