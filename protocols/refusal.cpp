@@ -81,6 +81,9 @@ bool is_goodbye(conf::Protocol protocol, std::string_view said) {
 }
 
 bool is_premature(conf::Protocol protocol, std::string_view said) {
+  // The end of a line that a ManageSieve literal was the last of is looked at late.
+  if (protocol == conf::Protocol::managesieve && (said == "\r\n" || said == "\r" || said == "\n"))
+    return false;
   if (protocol != conf::Protocol::imap) return !said.empty();
   return !every_line(said, [](std::string_view line) { return line.starts_with('*'); });
 }

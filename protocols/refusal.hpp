@@ -15,8 +15,8 @@ bool is_temporary(conf::Protocol protocol, std::string_view said);
 /// True if whoever reads `said` knows that the connection ends (BYE, 421).
 bool is_goodbye(conf::Protocol protocol, std::string_view said);
 
-/// True if `said`, which stood there before the credentials went out, would be taken for their verdict. IMAP
-/// alone has lines that answer nothing.
+/// True if `said`, which stood there before a question went out, would be taken for its answer: then that of
+/// the last question would be taken for a verdict on the login. IMAP alone has lines that answer nothing.
 bool is_premature(conf::Protocol protocol, std::string_view said);
 
 }  // namespace postern::protocols

@@ -57,6 +57,7 @@ class Replay {
   static constexpr size_t most_said = 128 * 1024;    // kept for the client
 
   virtual ~Replay() = default;
+  /// Goes no further than one question: what is left of `in` then stood there before it was asked.
   virtual ReplayStep advance(Input& in, std::string& out) = 0;
   virtual ReplayStep tls_started(std::string& out) = 0;
   virtual ReplayStep authenticate(std::string& out) = 0;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
+#include "protocols/refusal.hpp"
 #include "protocols/registry.hpp"
 #include "proxy/log.hpp"
 #include "proxy/tls_counting.hpp"
@@ -280,6 +281,9 @@ void Dial::stream_data(Stream&, std::span<const uint8_t> plain) {
   input_.append(plain);
   std::string out;
   const protocols::ReplayStep step = replay_->advance(input_, out);
+  if (!out.empty() && protocols::is_premature(protocol_, input_.view()))
+    return attempt_failed(Fault::backend_protocol,
+                          fmt::format("{} answers before it is asked", target_.text()));
   converse(step, out);
 }
 

@@ -197,7 +197,7 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   StreamEvents& events = *this;
   backend_->belong_to(events);
   if (protocols::is_premature(listener().conf.protocol, login_->backend_input.view()))
-    return unavailable(Fault::backend_protocol, "it answered before it was asked");
+    return unavailable(Fault::backend_protocol, "it answers before it is asked");
   backend_->read(true);
   std::string out;
   const protocols::ReplayStep step = login_->replay->authenticate(out);

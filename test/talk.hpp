@@ -122,8 +122,10 @@ inline std::string converse(protocols::Replay& replay, const Stages& stages, Pie
       const size_t end = pieces.next(at, stage.size());
       in.append(std::string_view(stage).substr(at, end - at));
       at = end;
-      for (protocols::ReplayStep step{ReplayWant::ready}; step.want == ReplayWant::ready;) {
-        step = replay.advance(in, log);
+      for (bool again = true; again;) {
+        const size_t asked = log.size();
+        protocols::ReplayStep step = replay.advance(in, log);
+        again = log.size() != asked;  // what is left is for the question
         if (step.want == ReplayWant::start_tls) {
           // More in clear than the go-ahead: the caller hangs up, whether it had arrived by then or not.
           if (at != stage.size()) return log + "<failed starttls>\n";
@@ -134,7 +136,7 @@ inline std::string converse(protocols::Replay& replay, const Stages& stages, Pie
         if (step.want == ReplayWant::ready) {
           log += "<ready>\n";
           step = replay.authenticate(log);
-          if (step.want == ReplayWant::input) step.want = ReplayWant::ready;  // what is left is for it
+          again = true;
         }
         switch (step.want) {
           case ReplayWant::failed:

@@ -58,7 +58,9 @@ ImapReplay::ImapReplay(const ReplayRules& rules, const Login& login)
     : rules_(rules), login_(login), tag_(is_tag(login.tag) ? std::string_view(login.tag) : "A1") {}
 
 ReplayStep ImapReplay::advance(Input& in, std::string& out) {
+  const size_t asked = out.size();
   while (await_ != Await::nothing) {
+    if (out.size() != asked) return {};
     const auto line = in.line(longest_line);
     if (!line) return in.overlong() ? end(ReplayWant::failed, ReplayFault::protocol) : ReplayStep{};
     const ReplayStep step = take(*line, out);

@@ -73,7 +73,9 @@ void add_base64(std::string_view secret, std::string& out) {
 }  // namespace
 
 ReplayStep ManageSieveReplay::advance(Input& in, std::string& out) {
+  const size_t asked = out.size();
   while (await_ != Await::nothing) {
+    if (out.size() != asked) return {};
     if (in_literal_) {
       const size_t count = std::min(literal_left_, in.size());
       if (!challenge_) response_ += in.view().substr(0, count);

@@ -73,7 +73,9 @@ bool one_line(std::string_view text) {
 }  // namespace
 
 ReplayStep Pop3Replay::advance(Input& in, std::string& out) {
+  const size_t asked = out.size();
   while (await_ != Await::nothing) {
+    if (out.size() != asked) return {};
     const auto line = in.line(longest_line);
     if (!line) return in.overlong() ? end(ReplayWant::failed, ReplayFault::protocol) : ReplayStep{};
     const ReplayStep step = take(*line, out);

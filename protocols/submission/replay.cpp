@@ -37,6 +37,7 @@ bool fit_for_ehlo(std::string_view name) {
 
 ReplayStep SubmissionReplay::advance(Input& in, std::string& out) {
   if (phase_ == Phase::ready) return {ReplayWant::ready, ReplayFault::none};
+  const size_t asked = out.size();
   for (;;) {
     const auto line = in.line(longest_line);
     if (!line) return in.overlong() ? failed(ReplayFault::protocol) : ReplayStep{};
@@ -45,7 +46,7 @@ ReplayStep SubmissionReplay::advance(Input& in, std::string& out) {
     if (!last_) continue;
     const ReplayStep step = reply_complete(in, out);
     code_ = 0;
-    if (step.want != ReplayWant::input) return step;
+    if (step.want != ReplayWant::input || out.size() != asked) return step;
   }
 }
 

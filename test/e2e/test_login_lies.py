@@ -35,6 +35,28 @@ def test_a_yes_that_came_before_the_credentials_lets_nobody_in(t):
 
 
 @test(quick=True)
+def test_an_answer_that_came_before_any_question_ends_it_there(t):
+    """One answer too many on the way, and the one to XCLIENT or EHLO would be heard as a yes to the password."""
+    w = World(t, server__host_down_threshold=0, destination__legacy__forwarding="xclient")
+    early = {"imap": ("* OK [CAPABILITY IMAP4rev1 ID AUTH=PLAIN] hi\r\nF1 OK done\r\n",),
+             "pop3": ("+OK [XCLIENT] hi\r\n+OK more\r\n",),
+             "managesieve": ('"SASL" "PLAIN"\r\n"XCLIENT"\r\nOK "hi"\r\nOK "more"\r\n',),
+             "submission": ("220 hi\r\n250 AUTH PLAIN\r\n", "220 hi\r\n")}
+    for protocol, _ in w.each():
+        for said in early[protocol]:
+            client = w.client(protocol).attempt()
+            server = w.server(protocol)
+            server.stream.send(said)
+            if protocol == "submission" and said == "220 hi\r\n":
+                server.stream.line()
+                server.stream.send("250-XCLIENT ADDR\r\n250 AUTH PLAIN\r\n220 more\r\n")
+            assert b"AUTH" not in server.stream.rest(), protocol
+            client.told_unavailable()
+            assert w.record(client)["reason"] == "backend_protocol"
+            server.close()
+
+
+@test(quick=True)
 def test_an_imap_backend_may_say_more_behind_its_greeting(t):
     w = World(t, protocols=("imap",))
     client = w.client("imap").attempt()

@@ -81,6 +81,9 @@ TEST_CASE("only lines that answer nothing may stand there before the question") 
            Row{Protocol::pop3, "+", true},
            Row{Protocol::submission, "235 in\r\n", true},
            Row{Protocol::managesieve, "\"X\"\r\n", true},
+           Row{Protocol::managesieve, "\r\n", false},
+           Row{Protocol::managesieve, "\r\nOK\r\n", true},
+           Row{Protocol::pop3, "\r\n", true},
        }) {
     CAPTURE(row.said);
     CHECK(protocols::is_premature(row.protocol, row.said) == row.premature);

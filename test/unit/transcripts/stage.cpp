@@ -189,7 +189,13 @@ void Stage::backend_says(std::string_view segment) {
   }
 }
 
-void Stage::ask() { follow(replay_->advance(backend_, to_backend_)); }
+void Stage::ask() {
+  size_t asked = 0;
+  do {
+    asked = to_backend_.size();
+    follow(replay_->advance(backend_, to_backend_));
+  } while (connected_ && !bridged_ && to_backend_.size() != asked);
+}
 
 void Stage::follow(protocols::ReplayStep step) {
   switch (step.want) {
