@@ -27,6 +27,10 @@ def stage(server, words):
     if words.startswith("CREDENTIALS"):
         server.greet().taken()
         words = words.removeprefix("CREDENTIALS")
+    elif words.startswith(server.speech.ready) and words != server.speech.ready:
+        server.stream.send(server.speech.ready)
+        server.stream.line()  # what is asked for behind the greeting
+        words = words.removeprefix(server.speech.ready)
     server.stream.send(words)
 
 
