@@ -136,12 +136,19 @@ void Stream::start_tls(std::unique_ptr<tls::Engine> engine, std::span<const uint
 
 void Stream::shake(tls::Input in) {
   const tls::Progress progress = engine_->handshake(in, worker_.outbox);
+  // The last flight leaves together with what the owner says first: a greeting behind the tickets.
+  if (progress == tls::Progress::established && !worker_.flight_of) {
+    worker_.flight_of = this;
+    worker_.flight.append(worker_.outbox.bytes().data(), worker_.outbox.size());
+    worker_.outbox.clear();
+  }
   const bool written = flush();
   if (progress == tls::Progress::failed) return fail(StreamEnd::tls);
   if (!written) return fail(StreamEnd::reset);
   if (progress != tls::Progress::established) return;
   secured_ = true;
   owner_->stream_secured(*this);
+  if (worker_.flight_of == this && !send({}) && tcp_ && !finishing_) return fail(StreamEnd::reset);
   // Data may have come in the same segment as the last flight, and records may wait inside the engine.
   if (tcp_) decrypt(in);
 }
@@ -198,6 +205,15 @@ bool Stream::flush() {
 }
 
 bool Stream::send(std::span<const uint8_t> bytes) {
+  if (worker_.flight_of != this) return transmit(bytes);
+  worker_.flight_of = nullptr;
+  worker_.flight.append(bytes.data(), bytes.size());
+  const bool ok = worker_.flight.empty() || transmit(worker_.flight.bytes());
+  worker_.flight.clear();
+  return ok;
+}
+
+bool Stream::transmit(std::span<const uint8_t> bytes) {
   if (!tcp_ || finishing_ || write_failed_) return false;
   auto* handle = reinterpret_cast<uv_stream_t*>(tcp_);
   const auto buffer_of = [](const uint8_t* data, size_t size) {

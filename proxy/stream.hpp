@@ -92,6 +92,7 @@ class Stream {
   void shake(tls::Input in);
   bool flush();
   bool send(std::span<const uint8_t> bytes);
+  bool transmit(std::span<const uint8_t> bytes);
   void sent(size_t bytes, int status);
   void fail(StreamEnd end);
   bool shut();

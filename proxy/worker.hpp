@@ -22,6 +22,7 @@ namespace postern::proxy {
 
 class Acceptor;
 class Session;
+class Stream;
 struct Snapshot;
 
 class Worker {
@@ -66,6 +67,8 @@ class Worker {
   std::unique_ptr<uint8_t[]> wire{new uint8_t[wire_size]};
   std::unique_ptr<uint8_t[]> plain{new uint8_t[plain_size]};
   tls::Outbox outbox{plain_size + 4096};  // empty between engine calls: whoever fills it flushes it at once
+  tls::Outbox flight;  // the end of a handshake, until its owner has spoken or has nothing to say
+  const Stream* flight_of = nullptr;  // whose; set only within one callback
 
  private:
   uv_loop_t loop_{};

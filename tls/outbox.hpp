@@ -27,6 +27,7 @@ class Outbox {
   explicit Outbox(size_t capacity = 0)
       : data_(capacity ? new uint8_t[capacity] : nullptr), capacity_(capacity) {}
   void append(const uint8_t* data, size_t n) {
+    if (n == 0) return;
     std::memcpy(reserve(n), data, n);
     size_ += n;
   }
