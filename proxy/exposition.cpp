@@ -136,10 +136,9 @@ void sessions(Page& page, const Counters& counters) {
       page.counter({{"protocol", p}, {"destination", d}, {"reason", end_reason_names[i]}},
                    pick([i](const PerProtocol& c) { return c.ended[i].get(); }));
   });
-  page.family(
-      "postern_backend_attempts_total", MetricType::Counter,
-      "Attempts to establish a backend: ok, failed to connect, failed later (TLS, greeting), or refused the"
-      " login.");
+  page.family("postern_backend_attempts_total", MetricType::Counter,
+              "Attempts to establish a backend: ok, failed to connect, failed later (TLS, greeting), or "
+              "refused before one was made (breaker open, a loop).");
   each_used([&](const std::string& d, std::string_view p, auto pick) {
     for (size_t i = 0; i < attempt_names.size(); ++i)
       page.counter({{"destination", d}, {"protocol", p}, {"result", attempt_names[i]}},

@@ -51,7 +51,8 @@ void Health::reset() {
 
 Health::View Health::view(uint64_t now_ms) const {
   const std::lock_guard lock(mutex_);
-  return {failures_, static_cast<uint32_t>(sources_.size()), host_level_, tripped_ && now_ms < down_until_};
+  return {failures_, static_cast<uint32_t>(sources_.size()), host_level_, tripped_ && now_ms < down_until_,
+          tripped_};
 }
 
 void Health::clear() {

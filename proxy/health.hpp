@@ -37,6 +37,7 @@ class Health {
     uint32_t failure_sources = 0;
     bool host_level_failure = false;
     bool down = false;
+    bool tripped = false;  // marked down, and nobody has reached it since
   };
   [[nodiscard]] View view(uint64_t now_ms) const;
 

@@ -50,21 +50,23 @@ void add_destinations(Status& status, const Snapshot& snapshot, uint64_t now_ms)
     Status::Destination row;
     row.name = name;
     row.down = view.down;
+    row.tripped = view.tripped;
     row.failures = view.consecutive_failures;
     for (size_t p = 0; p < conf::protocol_count; ++p) {
-      uint64_t opened = 0, ended = 0, attempts = 0, fine = 0;
+      uint64_t opened = 0, ended = 0, attempts = 0, fine = 0, spared = 0;
       for (const DestinationCells& cells : destination->counters->workers) {
         const auto& c = cells.protocol[p];
         ended += total(c.ended);
         opened += c.opened.get();
-        fine += c.attempts[static_cast<size_t>(AttemptResult::ok)].get() +
-                c.attempts[static_cast<size_t>(AttemptResult::refused)].get();
+        fine += c.attempts[static_cast<size_t>(AttemptResult::ok)].get();
+        spared += c.attempts[static_cast<size_t>(AttemptResult::refused)].get();
         attempts += total(c.attempts);
       }
       if (opened + attempts == 0) continue;
       row.active += active(opened, ended);
-      row.attempts += attempts;
-      row.failed += active(attempts, fine);
+      row.attempts += active(attempts, spared);
+      row.failed += active(attempts, fine + spared);
+      row.spared += spared;
       status.sessions.push_back({name, protocol_name(p), active(opened, ended), ended});
     }
     status.destinations.push_back(std::move(row));

@@ -140,14 +140,16 @@ std::string listeners(const Status& status) {
 }
 
 std::string backends(const Status& status) {
-  Table table("Backends",
-              {"Destination", "Breaker", "#Failures in a row", "#Sessions", "#Attempts", "#Failed attempts"});
+  Table table("Backends", {"Destination", "Breaker", "#Failures in a row", "#Sessions", "#Attempts",
+                           "#Failed", "#Not tried"});
   for (const Status::Destination& d : status.destinations)
     table.row({name_text(d.name),
                d.down            ? marked("bad", "open: down")
+               : d.tripped       ? marked("bad", "half open: the next login tries")
                : d.failures != 0 ? marked("warn", "closed: failing")
                                  : marked("good", "closed: up"),
-               grouped(d.failures), grouped(d.active), grouped(d.attempts), grouped(d.failed)});
+               grouped(d.failures), grouped(d.active), grouped(d.attempts), grouped(d.failed),
+               grouped(d.spared)});
   Table sessions("Sessions", {"Destination", "Protocol", "#Live", "#Ended"});
   for (const Status::Sessions& s : status.sessions)
     sessions.row({name_text(s.destination), html_text(s.protocol), grouped(s.active), grouped(s.ended)});

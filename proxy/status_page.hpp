@@ -31,6 +31,8 @@ struct Status {
     bool down = false;
     uint64_t failures = 0;  // in a row
     uint64_t active = 0, attempts = 0, failed = 0;
+    uint64_t spared = 0;   // logins that were refused without an attempt
+    bool tripped = false;  // marked down, and nobody has reached it since
   };
   struct Certificate {
     std::string id;

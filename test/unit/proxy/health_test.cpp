@@ -66,6 +66,7 @@ TEST_CASE("after the cooldown exactly one probe passes until it ends") {
   CHECK(b.health.admit(b.policy, b.now) == Admission::refuse);
   b.now += 1;
   CHECK_FALSE(b.health.view(b.now).down);
+  CHECK(b.health.view(b.now).tripped);
   CHECK(b.health.admit(b.policy, b.now) == Admission::probe);
   CHECK(b.health.admit(b.policy, b.now) == Admission::refuse);
 
@@ -79,6 +80,7 @@ TEST_CASE("after the cooldown exactly one probe passes until it ends") {
     CHECK(b.health.success());
     CHECK(b.health.admit(b.policy, b.now) == Admission::pass);
     CHECK(b.health.view(b.now).consecutive_failures == 0);
+    CHECK_FALSE(b.health.view(b.now).tripped);
     CHECK_FALSE(b.health.success());
   }
   SUBCASE("a probe whose client left makes room for the next") {

@@ -24,7 +24,10 @@ Status example() {
   s.started = s.now - 3 * 86'400;
   s.ready = true;
   s.listeners = {{"imaps", "imap", "implicit", {"[::]:993", "0.0.0.0:993"}, 12, 8192, 1'234'567, 3}};
-  s.destinations = {{"old", true, 6, 0, 40, 7}, {"new", false, 0, 9, 10, 0}, {"shaky", false, 2, 1, 3, 2}};
+  s.destinations = {{"old", true, 6, 0, 40, 7, 31, true},
+                    {"older", false, 6, 0, 40, 8, 31, true},
+                    {"new", false, 0, 9, 10, 0},
+                    {"shaky", false, 2, 1, 3, 2}};
   s.sessions = {{"new", "imap", 9, 80}};
   s.certificates = {{"default", {"mail.example.com"}, s.now + 40 * 86'400},
                     {"soon", {}, s.now + 3 * 86'400},
@@ -70,11 +73,14 @@ void check_whole(const std::string& page) {
 TEST_CASE("the page says what it is asked to") {
   const std::string page = status_page(example(), StatusHistory());
   check_whole(page);
-  for (const char* text : {"ready", "mail.example.com", "version 0.1.0", "wolfSSL 5.9.2", "up 3 days",
-                           "imaps", "[::]:993<br>0.0.0.0:993", "1,234,567", "open: down", "closed: up",
-                           "closed: failing", "40 days", "expired", "TLS 1.3", "X25519MLKEM768",
-                           "http-equiv=\"refresh\"", "prefers-color-scheme:dark", "Live sessions", "Logins"})
+  for (const char* text :
+       {"ready", "mail.example.com", "version 0.1.0", "wolfSSL 5.9.2", "up 3 days", "imaps",
+        "[::]:993<br>0.0.0.0:993", "1,234,567", "40 days", "expired", "TLS 1.3", "X25519MLKEM768",
+        "http-equiv=\"refresh\"", "prefers-color-scheme:dark", "Live sessions", "Logins"})
     CHECK_MESSAGE(has(page, text), text);
+  for (const char* breaker :
+       {"open: down", "half open: the next login tries", "closed: failing", "closed: up"})
+    CHECK_MESSAGE(has(page, ">" + std::string(breaker) + "<"), breaker);
   CHECK(has(page, "<span class=\"warn\">3 days</span>"));
   CHECK(has(page, "<span class=\"bad\">2 days</span>"));
   CHECK(!has(page, "<script"));
