@@ -48,9 +48,11 @@ void Session::greet() {
   login.rules.max_failures = conf.max_auth_attempts;
   protocols::DialogueEvents& events = *this;
   login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
-  login.input.append(early_);
-  conf::wipe(early_.data(), early_.size());  // a login may have come with the PROXY header
-  early_ = {};
+  if (!early_.empty()) {  // it came with the PROXY header, and may be a login
+    login.input.append(early_);
+    conf::wipe(early_.data(), early_.size());
+    early_ = {};
+  }
 
   phase_ = Phase::dialogue;
   timer_.at(deadline_);
