@@ -137,7 +137,7 @@ def test_a_browser_that_posts_mail_commands_logs_nobody_in(t):
     assert set(w.reasons(4)) <= {"input_limit", "auth_failures"}
 
 
-@test(quick=True)
+@test(quick=True, plain=True)
 def test_names_that_no_mailbox_can_have_leave_nothing_in_the_cache(t):
     w = World(t, protocols=("pop3",), each__max_auth_attempts=1000, server__threads=1)
 
