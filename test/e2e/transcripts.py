@@ -78,12 +78,12 @@ class Leg:
                 stream = self.backend.accept(3600)
                 if self.tls:
                     stream = self.secured(stream)
+                self.came.put(stream)  # before the greeting: it may be all there is to this connection
                 stream.send(self.greeting)
             except OSError:
                 return
             except AssertionError:
                 continue
-            self.came.put(stream)
 
     def secured(self, stream):
         return wire.TlsStream(stream, self.t.pki.server(self.pair), server_side=True).handshake()
