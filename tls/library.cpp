@@ -48,6 +48,7 @@ constexpr bool aes_compiled_in = false;
 #endif
 
 Library inspect() {
+  init();  // which forgets devices that were announced before
   Library result;
   result.version = std::string("wolfSSL ") + wolfSSL_lib_version();
 #ifdef POSTERN_WOLFSSL_BUNDLED
