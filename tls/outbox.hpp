@@ -23,9 +23,9 @@ struct Input {
 /// itself: a turn's input bounds it (16 KiB of plaintext and the 21 bytes around them make a record).
 class Outbox {
  public:
+  Outbox() = default;
   /// Room from the start, so that a first burst need not grow it step by step.
-  explicit Outbox(size_t capacity = 0)
-      : data_(capacity ? new uint8_t[capacity] : nullptr), capacity_(capacity) {}
+  explicit Outbox(size_t capacity) : data_(new uint8_t[capacity]), capacity_(capacity) {}
   void append(const uint8_t* data, size_t n) {
     if (n == 0) return;
     std::memcpy(reserve(n), data, n);
@@ -49,8 +49,8 @@ class Outbox {
     return data_.get() + size_;
   }
   std::unique_ptr<uint8_t[]> data_;
-  size_t capacity_;
   size_t size_ = 0;
+  size_t capacity_ = 0;
 };
 
 }  // namespace postern::tls
