@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How many cases passed, failed and were skipped, from what a test step printed or meson recorded.
 
-  count.py LOG          a closing line "N passed, M failed[, K skipped]", else one case
+  count.py LOG          a closing line "N passed, M failed[, K skipped][ in T s]", else one case
   count.py TESTLOG.json every case doctest counted, one for each program that counts none
 """
 import json
@@ -10,7 +10,7 @@ import re
 import sys
 
 DOCTEST = re.compile(r"test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed\s*\|\s*(\d+) skipped")
-CLOSING = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
+CLOSING = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?(?: in \d+ s)?$", re.MULTILINE)
 
 
 def of_program(record):
