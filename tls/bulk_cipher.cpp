@@ -11,6 +11,8 @@
 #include <cstring>
 
 #include "conf/secret.hpp"
+
+extern "C" void postern_use_device(WOLFSSL* ssl, int device);  // part of our build of the library
 #endif
 
 namespace postern::tls {
@@ -114,7 +116,7 @@ std::string_view bulk_cipher() {
 }
 
 void use_bulk_cipher(WOLFSSL* ssl) {
-  if (!bulk_cipher().empty()) wolfSSL_SetDevId(ssl, bulk_device);
+  if (!bulk_cipher().empty()) postern_use_device(ssl, bulk_device);
 }
 
 BulkKeys::~BulkKeys() { prepared.forget(); }

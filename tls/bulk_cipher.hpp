@@ -14,7 +14,7 @@ inline constexpr int bulk_device = 1;
 
 /// Who encrypts long records; empty: wolfSSL itself. The first call finds out, before there are threads.
 std::string_view bulk_cipher();
-/// From the next keys on, long records of this conversation go there.
+/// From now on the long records of this conversation go there. Only when its handshake is over.
 void use_bulk_cipher(WOLFSSL* ssl);
 
 /// Prepared keys are kept between the records of one call of an engine, no longer.

@@ -92,7 +92,6 @@ bool Engine::Impl::open_client(const SavedSession* session) {
   WOLFSSL* raw = ssl.get();
   if (!raw) return false;
   attach(raw, this);
-  use_bulk_cipher(raw);
   if (!host.empty() && !conf::Ip::parse(host)) {
     std::string_view name = host;
     if (name.ends_with('.')) name.remove_suffix(1);
@@ -154,7 +153,6 @@ Verdict Engine::Impl::open_server() {
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
-  use_bulk_cipher(ssl.get());
   if (!tls13 && said.has_groups) set_tls12_group(ssl.get(), *group);
   if (!protocol.empty()) {
     std::string list(protocol);
@@ -178,6 +176,7 @@ Verdict Engine::Impl::finish() {
   if (wolfSSL_ALPN_GetProtocol(ssl.get(), &protocol, &size) != WOLFSSL_SUCCESS)
     postern_forget_extensions(ssl.get());
 #endif
+  use_bulk_cipher(ssl.get());
   established = true;
   return {Failure::none, ""};
 }
