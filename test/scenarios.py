@@ -112,18 +112,18 @@ def check():
 def ran(logs):
     """From the logs alone: a test that did not run or did not pass shows nothing."""
     shown, plays, targets, peers = set(), set(), set(), set()
+    programs, tests, played_out = unit(), end_to_end(), set().union(*transcripts().values())
     for path in glob.glob(f"{logs}/tests-*.json"):
         for record in map(json.loads, filter(str.strip, read(path).splitlines())):
             if record["result"] != "OK":
                 continue
             name = record["name"].split(" ")[-1]
-            shown |= unit().get(name, set())
+            shown |= programs.get(name, set())
             if name.startswith("fuzz_"):
                 targets.add(name.removeprefix("fuzz_"))
             if played := re.search(r"^(\d+) transcripts, (\d+) plays$", record.get("stdout") or "", re.MULTILINE):
                 plays.add((int(played[1]), int(played[2])))
-                shown |= set().union(*transcripts().values())
-    tests = end_to_end()
+                shown |= played_out
     for path in glob.glob(f"{logs}/end-to-end*.log"):
         for title in re.findall(r"^ok +[\d.]+s  (.*)$", read(path), re.MULTILINE):
             numbers, real = tests.get(title, (set(), False))

@@ -11,8 +11,6 @@
 #include <cstring>
 
 #include "conf/secret.hpp"
-
-extern "C" void postern_use_device(WOLFSSL* ssl, int device);  // part of our build of the library
 #endif
 
 namespace postern::tls {
@@ -38,10 +36,11 @@ struct Prepared {
   uint8_t raw[32];
   size_t size = 0;  // 0: none
 
-  const gcm_key_data* of(const Functions& functions, const void* wanted, size_t wanted_size) {
-    if (size != wanted_size || std::memcmp(raw, wanted, size) != 0) {
-      functions.prepare(wanted, &key);
-      std::memcpy(raw, wanted, wanted_size);
+  const gcm_key_data* of(const Functions& functions, const Aes& wanted) {
+    if (const auto wanted_size = static_cast<size_t>(wanted.keylen);
+        size != wanted_size || std::memcmp(raw, wanted.devKey, size) != 0) {
+      functions.prepare(wanted.devKey, &key);
+      std::memcpy(raw, wanted.devKey, wanted_size);
       size = wanted_size;
     }
     return &key;
@@ -52,8 +51,11 @@ struct Prepared {
 };
 thread_local Prepared prepared;
 
-const Functions* functions_for(const Aes& aes) {
-  return aes.keylen == 32 ? &aes256 : aes.keylen == 16 ? &aes128 : nullptr;
+/// Null: not for us. Both directions come here.
+template <class Job>
+const Functions* functions_for(const Job& job) {
+  if (job.sz < long_enough || job.ivSz != nonce_size || job.authTagSz != tag_size) return nullptr;
+  return job.aes->keylen == 32 ? &aes256 : job.aes->keylen == 16 ? &aes128 : nullptr;
 }
 
 bool same(const uint8_t* a, const uint8_t* b, size_t size) {
@@ -63,24 +65,22 @@ bool same(const uint8_t* a, const uint8_t* b, size_t size) {
 }
 
 int encrypt(const wc_CryptoCb_AesAuthEnc& job) {
-  const Functions* functions = functions_for(*job.aes);
-  if (!functions || job.sz < long_enough || job.ivSz != nonce_size || job.authTagSz != tag_size)
-    return CRYPTOCB_UNAVAILABLE;
+  const Functions* functions = functions_for(job);
+  if (!functions) return CRYPTOCB_UNAVAILABLE;
   alignas(64) gcm_context_data scratch;
-  functions->encrypt(prepared.of(*functions, job.aes->devKey, static_cast<size_t>(job.aes->keylen)), &scratch,
-                     job.out, job.in, job.sz, job.iv, job.authIn, job.authInSz, job.authTag, tag_size);
+  functions->encrypt(prepared.of(*functions, *job.aes), &scratch, job.out, job.in, job.sz, job.iv, job.authIn,
+                     job.authInSz, job.authTag, tag_size);
   conf::wipe(&scratch, sizeof scratch);
   return 0;
 }
 
 int decrypt(const wc_CryptoCb_AesAuthDec& job) {
-  const Functions* functions = functions_for(*job.aes);
-  if (!functions || job.sz < long_enough || job.ivSz != nonce_size || job.authTagSz != tag_size)
-    return CRYPTOCB_UNAVAILABLE;
+  const Functions* functions = functions_for(job);
+  if (!functions) return CRYPTOCB_UNAVAILABLE;
   alignas(64) gcm_context_data scratch;
   uint8_t tag[tag_size];
-  functions->decrypt(prepared.of(*functions, job.aes->devKey, static_cast<size_t>(job.aes->keylen)), &scratch,
-                     job.out, job.in, job.sz, job.iv, job.authIn, job.authInSz, tag, tag_size);
+  functions->decrypt(prepared.of(*functions, *job.aes), &scratch, job.out, job.in, job.sz, job.iv, job.authIn,
+                     job.authInSz, tag, tag_size);
   conf::wipe(&scratch, sizeof scratch);
   if (same(tag, job.authTag, tag_size)) return 0;
   conf::wipe(job.out, job.sz);  // what nobody vouches for must not be seen

@@ -14,10 +14,6 @@
 #include "tls/library.hpp"
 #include "tls/server_context.hpp"
 
-#ifdef POSTERN_WOLFSSL_BUNDLED
-extern "C" void postern_forget_extensions(WOLFSSL* ssl);  // part of our build of the library
-#endif
-
 namespace postern::tls {
 namespace {
 
@@ -65,6 +61,7 @@ struct Engine::Impl : Channel {
   Verdict open_server();
   bool open_client(const SavedSession* session);
   Verdict finish();
+  [[nodiscard]] std::string_view alpn() const;
 };
 
 Engine::Engine() : impl_(std::make_unique<Impl>()) {}
@@ -171,10 +168,8 @@ Verdict Engine::Impl::finish() {
   if (client && demands->own) wolfSSL_UnloadCertsKeys(ssl.get());
   hello.reset();
 #ifdef POSTERN_WOLFSSL_BUNDLED
-  char* protocol = nullptr;
-  unsigned short size = 0;  // the only extension that is still asked for: see alpn()
-  if (wolfSSL_ALPN_GetProtocol(ssl.get(), &protocol, &size) != WOLFSSL_SUCCESS)
-    postern_forget_extensions(ssl.get());
+  // The application protocol is the only extension that is still asked for.
+  if (alpn().empty()) postern_forget_extensions(ssl.get());
 #endif
   use_bulk_cipher(ssl.get());
   established = true;
@@ -300,10 +295,12 @@ std::string_view Engine::certificate_id() const {
   return impl_->slot ? std::string_view(impl_->slot->certificate->id) : std::string_view();
 }
 
-std::string_view Engine::alpn() const {
+std::string_view Engine::alpn() const { return impl_->alpn(); }
+
+std::string_view Engine::Impl::alpn() const {
   char* name = nullptr;
   unsigned short size = 0;
-  if (!impl_->ssl || wolfSSL_ALPN_GetProtocol(impl_->ssl.get(), &name, &size) != WOLFSSL_SUCCESS) return {};
+  if (!ssl || wolfSSL_ALPN_GetProtocol(ssl.get(), &name, &size) != WOLFSSL_SUCCESS) return {};
   return {name, size};
 }
 

@@ -21,6 +21,11 @@
 #include <memory>
 #include <span>
 
+#ifdef POSTERN_WOLFSSL_BUNDLED  // parts of our build of the library
+extern "C" void postern_forget_extensions(WOLFSSL* ssl);
+extern "C" void postern_use_device(WOLFSSL* ssl, int device);
+#endif
+
 namespace postern::tls {
 
 struct ContextFree {
