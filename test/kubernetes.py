@@ -175,6 +175,9 @@ def consistency(objects):
     for name, listener in tree["listener"].items():
         want((listener.get("proxy_protocol") == "required") == announced,
              f"{name}: the balancer {'sends' if announced else 'does not send'} PROXY headers, the listener disagrees")
+    for o in of_kind(objects, "NetworkPolicy"):
+        asked = any("ipBlock" in peer for rule in o["spec"]["ingress"] for peer in rule.get("from", []))
+        want(asked == announced, "the network policy keeps the balancer's health checks out, or lets somebody else in")
     for name, destination in tree["destination"].items():
         want(not destination.get("allow_plaintext_auth") or sidecar and destination["host"] == "127.0.0.1",
              f"{name}: allow_plaintext_auth outside a pod's loopback")
