@@ -19,10 +19,25 @@ needs_root_and() {  # TOOL...: status 77 and the reason if something is missing
 
 shopt -s inherit_errexit
 
+persistently() {  # COMMAND...: what asks the network is tried three times; what it says goes to standard error
+  local tries
+  for tries in 1 2 3; do
+    if "$@" >&2; then return 0; fi
+    echo "attempt $tries of 3 failed: $1" >&2
+    sleep $((tries * 5))
+  done
+  return 1
+}
+
 base_archive() {  # what debian:NAME-slim is; prints where it lies
   local archive=$cache/base-$codename.tar
   if [ ! -s "$archive" ] || [ -n "$(find "$archive" -mtime +14)" ]; then
-    mmdebstrap --quiet --format=tar --variant=minbase --include=ca-certificates "$codename" "$archive.new" >&2
+    persistently mmdebstrap --quiet --format=tar --variant=minbase --include=ca-certificates \
+      --aptopt='Acquire::Retries "3"' --aptopt='Acquire::http::Timeout "30"' "$codename" "$archive.new" || {
+      rm -f "$archive.new"
+      echo "Debian's archive gave no base system: the reason is above"
+      exit 77
+    }
     mv "$archive.new" "$archive"
   fi
   echo "$archive"
@@ -33,13 +48,16 @@ base_system() {  # PACKAGE...: a tree that can be booted, with these in it; prin
   tree=$cache/system-$codename-$(echo "$@" | sha256sum | cut -c1-8)
   if [ ! -e "$tree/made" ]; then
     rm -rf "$cache/system-$codename"-*
+    local archive
+    archive=$(base_archive)
     mkdir -p "$tree"
-    tar -C "$tree" -xf "$(base_archive)"
+    tar -C "$tree" -xf "$archive"
     printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" && chmod 755 "$tree/usr/sbin/policy-rc.d"
     cp /etc/resolv.conf "$tree/etc/"
     printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
-    DEBIAN_FRONTEND=noninteractive chroot "$tree" sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' - \
-      systemd systemd-sysv dbus procps "$@" >&2
+    # shellcheck disable=SC2016 # the inner shell's own
+    DEBIAN_FRONTEND=noninteractive persistently chroot "$tree" sh -c 'set -- -o Acquire::Retries=3 -o Acquire::http::Timeout=30 "$@"
+      apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' - systemd systemd-sysv dbus procps "$@"
     rm -f "$tree/usr/sbin/policy-rc.d" "$tree/etc/resolv.conf"
     : >"$tree/made"
   fi

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Builds the container image for real, on a base made from Debian's packages, and logs in to mail through it:
 # once as buildah runs it, once as process 1 of its own namespace on a read-only root.
-#   container.sh [--twice]      with --twice built again from nothing: the same image, bit by bit
+#   container.sh [--tools | --twice]
+# With --tools only what the build needs is fetched; with --twice it is built again from nothing: bit by bit the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,8 +35,9 @@ since=$SECONDS
 
 base=localhost/postern-base:$codename
 if [ -z "$(buildah images -q "$base" 2>/dev/null)" ] || [ ! -e "$cache/base-$codename.tar" ]; then
+  archive=$(base_archive)
   container=$(buildah from scratch)
-  buildah add -q "$container" "$(base_archive)" / >/dev/null
+  buildah add -q "$container" "$archive" / >/dev/null
   buildah commit -q "$container" "$base" >/dev/null
   buildah rm "$container" >/dev/null
   container=''
@@ -61,6 +63,9 @@ build() {  # IMAGE OPTION...
     --tag "$image" "$@" "$stage/context"
 }
 image=localhost/postern:test-$codename
+persistently build "$image-tools" --layers --target tools || { echo "the packages to build with did not arrive; see above" && exit 77; }
+seconds "what to build with"
+[ "${1:-}" != --tools ] || exit 0
 build "$image" --layers
 seconds "build"
 if [ "${1:-}" = --twice ]; then

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every manifest of deploy/kubernetes, rendered by kustomize's and Helm's own libraries: valid by the real schemas,
 consistent in itself, and its configuration passes `postern check`. And the checks can tell.
-  kubernetes.py BINARY
+  kubernetes.py BINARY | --tools
 The renderer is compiled from pinned Go modules and the schemas come from a pinned npm package; both stay in
-build-kubernetes/, so only the first run asks the registries."""
+build-kubernetes/, so only the first run asks the registries: with --tools that is all it does."""
 import copy
 import filecmp
 import json
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 import yaml
 
@@ -38,11 +39,23 @@ def check(right, what):
 # --- the tools ------------------------------------------------------------------------------------------
 
 def fetch(command, folder, what, limit, **environment):
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit, check=False,
-                            env=os.environ | environment)
-    if result.returncode != 0:
-        print(result.stdout[-3000:], result.stderr[-3000:])
-        raise Unavailable(f"{what} could not be had from its registry, and no earlier run left it here")
+    """A registry that does not answer is asked three times; what arrived stays in the tool's own cache."""
+    if "HOME" not in os.environ:  # where that would be
+        environment["HOME"] = PLACE
+    trusted = "/etc/ssl/certs/ca-certificates.crt"
+    if os.path.exists(trusted):  # of the machine; node's own list knows no local authority
+        environment["NODE_EXTRA_CA_CERTS"] = os.environ.get("NODE_EXTRA_CA_CERTS", trusted)
+    for pause in (5, 20, 0):
+        try:
+            result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit, check=False,
+                                    env=os.environ | environment)
+            if result.returncode == 0:
+                return
+            print(result.stdout[-3000:], result.stderr[-3000:])
+        except subprocess.TimeoutExpired as error:
+            print(error)
+        time.sleep(pause)
+    raise Unavailable(f"{what} could not be had from the registry, and no earlier run left it here")
 
 
 def current(names):
@@ -58,10 +71,10 @@ def provide():
     if not (current(schemas) and os.path.exists(f"{PLACE}/node_modules/kubernetes-models/package.json")):
         for name in schemas:
             shutil.copy(f"{HERE}/{name}", PLACE)
-        fetch(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], PLACE, "the package of schemas", 300)
+        fetch(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"], PLACE, "the package of schemas", 300)
     if not (current(renderer) and os.path.exists(RENDER)):
-        fetch(["go", "build", "-mod=readonly", "-trimpath", "-o", RENDER, "."], HERE, "the renderer's modules", 900,
-              GOFLAGS="-buildvcs=false", CGO_ENABLED="0")
+        fetch(["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o", RENDER, "."], HERE, "the renderer's modules", 900,
+              GOFLAGS="-buildvcs=false", CGO_ENABLED="0", GOTOOLCHAIN="local", GOGC="400")
         for name in renderer:
             shutil.copy(f"{HERE}/{name}", PLACE)
 
@@ -240,12 +253,14 @@ def planted(objects):
 
 
 def main(binary):
-    binary = os.path.abspath(binary)
     try:
         provide()
-    except (Unavailable, subprocess.TimeoutExpired) as error:
+    except Unavailable as error:
         print(error)
         return 77
+    if binary == "--tools":
+        return 0
+    binary = os.path.abspath(binary)
     chart = f"{SOURCE}/chart"
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
