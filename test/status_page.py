@@ -4,6 +4,7 @@
 in dark, wide and narrow, asks nobody else for anything, and its text is all there. Screenshots are kept.
   status_page.py BINARY [FOLDER]"""
 import base64
+import contextlib
 import html.parser
 import json
 import os
@@ -91,17 +92,21 @@ def pixels(path):
     return width, height, total / rows
 
 
-def screenshot(browser, url, path, size, dark):
-    with tempfile.TemporaryDirectory() as profile:
+def browse(browser, url, *options):
+    """A browser with a new profile each, which asks nobody but us."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                   "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-                   f"--user-data-dir={profile}", f"--window-size={size}", f"--screenshot={path}",
-                   "--enable-logging=stderr", "--v=0"]
-        if dark:
-            command.append("--blink-settings=preferredColorScheme=0")
-        else:
-            command.append("--blink-settings=preferredColorScheme=1")
-        result = subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=False)
+                   "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+                   f"--user-data-dir={profile}", *options, url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
+                              env=os.environ | {"HOME": profile})
+
+
+def screenshot(browser, url, path, size, dark):
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+    result = browse(browser, url, "--hide-scrollbars", f"--window-size={size}", f"--screenshot={path}", "--enable-logging=stderr",
+                    "--v=0", f"--blink-settings=preferredColorScheme={0 if dark else 1}")
     complaints = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
     assert os.path.exists(path), result.stderr[-2000:]
     assert not complaints, complaints
@@ -193,9 +198,7 @@ def main(binary, keep=None):
             assert light[2] > 200 and narrow[2] > 200, (light, narrow)
             assert dark[2] < 60, dark
             # The browser's own view of the document, after layout: nothing was dropped, nothing was added.
-            with tempfile.TemporaryDirectory() as profile:
-                dom = subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
-                                      "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True).stdout
+            dom = browse(browser, url, "--dump-dom").stdout
             assert dom.count("<polyline") == page.count("<polyline") and "open: down" in dom
         finally:
             daemon.terminate()
