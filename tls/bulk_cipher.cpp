@@ -20,13 +20,16 @@ namespace {
 
 /// Preparing a key costs as much as encrypting 1,300 bytes; below this wolfSSL is as fast or faster.
 constexpr word32 long_enough = 1024;
-constexpr size_t nonce_size = 12, tag_size = 16;
+constexpr size_t nonce_size = 12, tag_size = 16, record_header = 5;
 
 /// One key size's functions. All are pure: the library's manager is only a table of them.
 struct Functions {
   aes_gcm_pre_t prepare = nullptr;
   aes_gcm_enc_dec_t encrypt = nullptr;
   aes_gcm_enc_dec_t decrypt = nullptr;
+  aes_gcm_init_t begin = nullptr;
+  aes_gcm_enc_dec_update_t go_on = nullptr;
+  aes_gcm_enc_dec_finalize_t end = nullptr;
 };
 Functions aes128, aes256;  // set once by find()
 
@@ -93,6 +96,23 @@ int offer(int /*device*/, wc_CryptoInfo* info, void* /*user*/) {
   return info->cipher.enc ? encrypt(info->cipher.aesgcm_enc) : decrypt(info->cipher.aesgcm_dec);
 }
 
+/// RFC 8446, 5.2: the plaintext and the type of content, which do not lie together.
+int seal(Aes* wanted, const unsigned char* nonce, const unsigned char* plain, unsigned size,
+         unsigned char* record) {
+  if (wanted->devId != bulk_device) return NOT_COMPILED_IN;  // whose key is not at hand
+  const Functions& functions = wanted->keylen == 32 ? aes256 : aes128;
+  const gcm_key_data* key = prepared.of(functions, *wanted);
+  constexpr uint8_t type = 23;
+  uint8_t* body = record + record_header;
+  alignas(64) gcm_context_data scratch;
+  functions.begin(key, &scratch, nonce, record, record_header);
+  functions.go_on(key, &scratch, body, plain, size);
+  functions.go_on(key, &scratch, body + size, &type, 1);
+  functions.end(key, &scratch, body + size + 1, tag_size);
+  conf::wipe(&scratch, sizeof scratch);
+  return 0;
+}
+
 bool find() {
   IMB_MGR* table = alloc_mb_mgr(0);
   if (!table) return false;
@@ -100,8 +120,10 @@ bool find() {
   init_mb_mgr_auto(table, nullptr);
   constexpr uint64_t wide = IMB_CPUFLAGS_AVX512_T2;  // what the library wants for its code with VAES
   if (imb_get_errno(table) == 0 && (table->features & wide) == wide) {
-    aes128 = {table->gcm128_pre, table->gcm128_enc, table->gcm128_dec};
-    aes256 = {table->gcm256_pre, table->gcm256_enc, table->gcm256_dec};
+    aes128 = {table->gcm128_pre,  table->gcm128_enc,        table->gcm128_dec,
+              table->gcm128_init, table->gcm128_enc_update, table->gcm128_enc_finalize};
+    aes256 = {table->gcm256_pre,  table->gcm256_enc,        table->gcm256_dec,
+              table->gcm256_init, table->gcm256_enc_update, table->gcm256_enc_finalize};
     available = wc_CryptoCb_RegisterDevice(bulk_device, offer, nullptr) == 0;
   }
   free_mb_mgr(table);
@@ -119,12 +141,15 @@ void use_bulk_cipher(WOLFSSL* ssl) {
   if (!bulk_cipher().empty()) postern_use_device(ssl, bulk_device);
 }
 
+SealRecord bulk_sealer() { return bulk_cipher().empty() ? nullptr : seal; }
+
 BulkKeys::~BulkKeys() { prepared.forget(); }
 
 #else
 
 std::string_view bulk_cipher() { return {}; }
 void use_bulk_cipher(WOLFSSL* /*ssl*/) {}
+SealRecord bulk_sealer() { return nullptr; }
 BulkKeys::~BulkKeys() = default;
 
 #endif

@@ -12,6 +12,7 @@
 #include "tls/client_hello.hpp"
 #include "tls/engine_io.hpp"
 #include "tls/library.hpp"
+#include "tls/long_records.hpp"
 #include "tls/server_context.hpp"
 
 namespace postern::tls {
@@ -220,6 +221,10 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
   const BulkKeys keys;
   WOLFSSL* ssl = my.ssl.get();
   while (result.bytes < plain.size()) {
+    if (const size_t opened = open_long_record(ssl, in, plain.subspan(result.bytes))) {
+      result.bytes += opened;
+      continue;
+    }
     const auto room = std::min<size_t>(plain.size() - result.bytes, INT_MAX);
     const int n = wolfSSL_read(ssl, plain.data() + result.bytes, static_cast<int>(room));
     if (n > 0) {
@@ -250,6 +255,10 @@ bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {
   const Impl::Call call(my, nullptr, out);
   const BulkKeys keys;
   while (!plain.empty()) {
+    if (const size_t sealed = seal_long_record(my.ssl.get(), plain, out)) {
+      plain = plain.subspan(sealed);
+      continue;
+    }
     const auto size = static_cast<int>(std::min<size_t>(plain.size(), INT_MAX));
     const int n = wolfSSL_write(my.ssl.get(), plain.data(), size);
     if (n <= 0) {

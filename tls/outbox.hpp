@@ -31,6 +31,9 @@ class Outbox {
     std::memcpy(reserve(n), data, n);
     size_ += n;
   }
+  /// Room for `n` bytes behind the others; what is put there counts after added().
+  uint8_t* room(size_t n) { return reserve(n); }
+  void added(size_t n) { size_ += n; }
   [[nodiscard]] std::span<const uint8_t> bytes() const { return {data_.get(), size_}; }
   [[nodiscard]] bool empty() const { return size_ == 0; }
   [[nodiscard]] size_t size() const { return size_; }

@@ -24,6 +24,13 @@
 #ifdef POSTERN_WOLFSSL_BUNDLED  // parts of our build of the library
 extern "C" void postern_forget_extensions(WOLFSSL* ssl);
 extern "C" void postern_use_device(WOLFSSL* ssl, int device);
+extern "C" unsigned postern_open_record(WOLFSSL* ssl, const unsigned char* record, unsigned size,
+                                        unsigned char* plain, unsigned room);
+extern "C" unsigned postern_seal_record(WOLFSSL* ssl, const unsigned char* plain, unsigned size,
+                                        unsigned char* record,
+                                        int (*sealer)(Aes* key, const unsigned char* nonce,
+                                                      const unsigned char* plain, unsigned size,
+                                                      unsigned char* record));
 #endif
 
 namespace postern::tls {

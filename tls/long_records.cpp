@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The length of a record is read here; whether it may be taken, the library's own state tells.
+#include "tls/long_records.hpp"
+
+#ifdef POSTERN_WOLFSSL_BUNDLED
+#include <algorithm>
+
+#include "tls/bulk_cipher.hpp"
+#endif
+
+namespace postern::tls {
+
+#ifdef POSTERN_WOLFSSL_BUNDLED
+
+namespace {
+
+/// Below it, what is spared is less than what the questions cost.
+constexpr size_t long_enough = 1024;
+constexpr size_t header = 5, longest = 16384;
+constexpr size_t around = header + 1 + 16;  // the type of content and the tag
+
+}  // namespace
+
+size_t open_long_record(WOLFSSL* ssl, Input& in, std::span<uint8_t> plain) {
+  if (in.size < long_enough) return 0;
+  const size_t record = header + (static_cast<size_t>(in.data[3]) << 8 | in.data[4]);
+  if (record < long_enough || record > in.size) return 0;
+  const size_t opened = postern_open_record(ssl, in.data, static_cast<unsigned>(record), plain.data(),
+                                            static_cast<unsigned>(std::min(plain.size(), 2 * longest)));
+  if (opened != 0) in.skip(record);
+  return opened;
+}
+
+size_t seal_long_record(WOLFSSL* ssl, std::span<const uint8_t> plain, Outbox& out) {
+  if (plain.size() < long_enough) return 0;
+  const size_t size = std::min(plain.size(), longest);
+  const size_t sealed = postern_seal_record(ssl, plain.data(), static_cast<unsigned>(size),
+                                            out.room(size + around), bulk_sealer());
+  if (sealed != 0) out.added(sealed + around);
+  return sealed;
+}
+
+#else
+
+size_t open_long_record(WOLFSSL* /*ssl*/, Input& /*in*/, std::span<uint8_t> /*plain*/) { return 0; }
+size_t seal_long_record(WOLFSSL* /*ssl*/, std::span<const uint8_t> /*plain*/, Outbox& /*out*/) { return 0; }
+
+#endif
+
+}  // namespace postern::tls
