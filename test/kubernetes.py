@@ -73,7 +73,7 @@ def provide():
             shutil.copy(f"{HERE}/{name}", PLACE)
         fetch(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"], PLACE, "the package of schemas", 300)
     if not (current(renderer) and os.path.exists(RENDER)):
-        fetch(["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o", RENDER, "."], HERE, "the renderer's modules", 900,
+        fetch(["go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o", RENDER, "."], HERE, "the renderer's modules", 1800,
               GOFLAGS="-buildvcs=false", CGO_ENABLED="0", GOTOOLCHAIN="local", GOGC="400")
         for name in renderer:
             shutil.copy(f"{HERE}/{name}", PLACE)
