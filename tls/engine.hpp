@@ -69,6 +69,7 @@ class Engine {
   /// data. After `failed`, `out` may hold an alert worth sending.
   [[nodiscard]] Progress handshake(Input& in, Outbox& out);
   /// Decrypts until `in` is used up or `plain` is full. May append to `out` (KeyUpdate answers, alerts).
+  /// `plain` must not overlap `in`; behind the bytes that are reported it may be written to as well.
   [[nodiscard]] ReadResult read(Input& in, std::span<uint8_t> plain, Outbox& out);
   /// Encrypts all of `plain`. False: fatal, error() says why.
   [[nodiscard]] bool write(std::span<const uint8_t> plain, Outbox& out);

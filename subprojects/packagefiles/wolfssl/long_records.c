@@ -21,16 +21,26 @@ typedef int (*postern_sealer)(Aes* key, const unsigned char* nonce, const unsign
 unsigned postern_seal_record(WOLFSSL* ssl, const unsigned char* plain, unsigned size, unsigned char* record,
                              postern_sealer sealer);
 
-#if defined(WOLFSSL_TLS13) && defined(HAVE_AESGCM) && !defined(HAVE_MAX_FRAGMENT)
+#if defined(WOLFSSL_TLS13) && defined(HAVE_AESGCM)
+
+/* Each of these gives a record a meaning, or the library a habit, that is not looked at here. */
+#if defined(HAVE_MAX_FRAGMENT) || defined(WOLFSSL_EARLY_DATA) || defined(HAVE_LIBZ) || defined(ATOMIC_USER) || \
+    defined(HAVE_PK_CALLBACKS) || defined(HAVE_SECURE_RENEGOTIATION) || defined(WOLFSSL_DTLS) || \
+    defined(WOLFSSL_QUIC) || defined(HAVE_WRITE_DUP) || defined(WOLFSSL_THREADED_CRYPT) || \
+    defined(WOLFSSL_RW_THREADED) || defined(WOLFSSL_ASYNC_CRYPT) || defined(WOLFSSL_POST_HANDSHAKE_AUTH)
+#error "long_records.c knows nothing of one of these settings"
+#endif
 
 enum {
     header_size = RECORD_HEADER_SZ,
     tag_size = AES_BLOCK_SIZE,
     nonce_size = 12,
-    most_plain = 1 << 14,
+    most_plain = MAX_PLAINTEXT_SZ,
+    between_records = 0, /* doProcessInit, which internal.c keeps to itself */
     /* The library looks at its records in time for a key update (2^24.5): keep well away from that number. */
     last_sequence = 0x01600000
 };
+_Static_assert(AEAD_MAX_IMP_SZ >= nonce_size && most_plain == 1 << 14, "TLS 1.3 says so");
 
 static int in_order(const WOLFSSL* ssl, const Aes* key)
 {
@@ -61,7 +71,7 @@ unsigned postern_open_record(WOLFSSL* ssl, const unsigned char* record, unsigned
     int failed;
 
     if (!in_order(ssl, ssl->decrypt.aes) || ssl->buffers.inputBuffer.length != ssl->buffers.inputBuffer.idx ||
-        ssl->buffers.clearOutputBuffer.length != 0 || ssl->options.processReply != 0 ||
+        ssl->buffers.clearOutputBuffer.length != 0 || ssl->options.processReply != between_records ||
         (ssl->arrays != NULL && ssl->arrays->pendingMsgSz != 0))
         return 0;
     if (size < header_size || record[0] != application_data || record[1] != 3 || record[2] != 3)
@@ -91,6 +101,7 @@ unsigned postern_open_record(WOLFSSL* ssl, const unsigned char* record, unsigned
     if (++keys->peer_sequence_number_lo == 0)
         keys->peer_sequence_number_hi++;
     ssl->options.emptyRecordCount = 0;
+    ssl->error = 0;
     return length - 1;
 }
 
@@ -126,13 +137,16 @@ unsigned postern_seal_record(WOLFSSL* ssl, const unsigned char* plain, unsigned 
     record[3] = (unsigned char)(sealed >> 8);
     record[4] = (unsigned char)sealed;
     make_nonce(nonce, keys->aead_enc_imp_IV, 0, keys->sequence_number_lo);
-    failed = (sealer != NULL ? sealer : seal)(ssl->encrypt.aes, nonce, plain, size, record);
+    failed = sealer == NULL || sealer(ssl->encrypt.aes, nonce, plain, size, record) != 0;
+    if (failed)  /* nothing has left, and it is the same plaintext */
+        failed = seal(ssl->encrypt.aes, nonce, plain, size, record);
     ForceZero(nonce, nonce_size);
     if (failed) {
         ForceZero(record, header_size + sealed);
         return 0;
     }
     keys->sequence_number_lo++;
+    ssl->error = 0;
     return size;
 }
 

@@ -125,6 +125,17 @@ TEST_CASE("records are taken alike wherever the stream is cut, and into whatever
     }
 }
 
+TEST_CASE("a client's engine takes them behind the tickets, and resumes with what it was given") {
+  Joined pair(client_context(), server_context(default_policy(), store_of({entry("alpha")}), ticket_keys()));
+  REQUIRE(pair.shake(1));
+  const std::string text = noise(70000);
+  CHECK(pair.server_writes(text));
+  CHECK(pair.client_reads(1400).text == text);
+  CHECK(pair.client_writes(text));
+  CHECK(pair.server_reads(1400).text == text);
+  CHECK(pair.client->resumption());
+}
+
 TEST_CASE("TLS 1.2 goes on as ever") {
   Talk talk("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384", false);
   const std::string text = noise(70000);
