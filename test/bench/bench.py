@@ -183,7 +183,7 @@ class Bench:
     def work(self, case, seconds):
         if case.kind != "rate":
             return f"run {seconds}"
-        return f"rate {seconds if self.smoke else 2.5 * seconds} {case.rate}"
+        return f"rate {seconds if self.smoke else 4 * seconds} {case.rate}"
 
     def one_round(self, case, instance, load):
         def clocks():
