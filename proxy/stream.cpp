@@ -220,9 +220,14 @@ bool Stream::transmit(std::span<const uint8_t> bytes) {
     return uv_buf_init(reinterpret_cast<char*>(const_cast<uint8_t*>(data)), static_cast<unsigned>(size));
   };
   if (queued_ == 0) {
-    const uv_buf_t buffer = buffer_of(bytes.data(), bytes.size());
-    const int n = uv_try_write(handle, &buffer, 1);
-    if (n < 0 && n != UV_EAGAIN) return false;
+    // Past libuv, which has nothing of ours to send before it: a shorter way into the kernel than its
+    // write().
+    uv_os_fd_t fd = -1;
+    if (uv_fileno(reinterpret_cast<uv_handle_t*>(tcp_), &fd) != 0) return false;
+    ssize_t n = 0;
+    do n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) return false;
     if (n > 0) bytes = bytes.subspan(static_cast<size_t>(n));
     if (bytes.empty()) return true;
   }

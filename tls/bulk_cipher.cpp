@@ -18,8 +18,6 @@ namespace postern::tls {
 #if defined(POSTERN_IPSEC_MB) && defined(WOLF_CRYPTO_CB)
 namespace {
 
-/// Preparing a key costs as much as encrypting 1,300 bytes; below this wolfSSL is as fast or faster.
-constexpr word32 long_enough = 1024;
 constexpr size_t nonce_size = 12, tag_size = 16, record_header = 5;
 
 /// One key size's functions. All are pure: the library's manager is only a table of them.
@@ -57,7 +55,7 @@ thread_local Prepared prepared;
 /// Null: not for us. Both directions come here.
 template <class Job>
 const Functions* functions_for(const Job& job) {
-  if (job.sz < long_enough || job.ivSz != nonce_size || job.authTagSz != tag_size) return nullptr;
+  if (job.sz < bulk_enough || job.ivSz != nonce_size || job.authTagSz != tag_size) return nullptr;
   return job.aes->keylen == 32 ? &aes256 : job.aes->keylen == 16 ? &aes128 : nullptr;
 }
 

@@ -12,6 +12,9 @@ namespace postern::tls {
 /// What wolfSSL knows it by.
 inline constexpr int bulk_device = 1;
 
+/// Preparing a key costs as much as encrypting 1,300 bytes; below this wolfSSL is as fast or faster.
+inline constexpr size_t bulk_enough = 1024;
+
 /// Who encrypts long records; empty: wolfSSL itself. The first call finds out, before there are threads.
 std::string_view bulk_cipher();
 /// From now on the long records of this conversation go there. Only when its handshake is over.

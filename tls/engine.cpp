@@ -12,7 +12,7 @@
 #include "tls/client_hello.hpp"
 #include "tls/engine_io.hpp"
 #include "tls/library.hpp"
-#include "tls/long_records.hpp"
+#include "tls/records.hpp"
 #include "tls/server_context.hpp"
 
 namespace postern::tls {
@@ -221,7 +221,7 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
   const BulkKeys keys;
   WOLFSSL* ssl = my.ssl.get();
   while (result.bytes < plain.size()) {
-    if (const size_t opened = open_long_record(ssl, in, plain.subspan(result.bytes))) {
+    if (const size_t opened = open_record(ssl, in, plain.subspan(result.bytes))) {
       result.bytes += opened;
       continue;
     }
@@ -255,7 +255,7 @@ bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {
   const Impl::Call call(my, nullptr, out);
   const BulkKeys keys;
   while (!plain.empty()) {
-    if (const size_t sealed = seal_long_record(my.ssl.get(), plain, out)) {
+    if (const size_t sealed = seal_record(my.ssl.get(), plain, out)) {
       plain = plain.subspan(sealed);
       continue;
     }

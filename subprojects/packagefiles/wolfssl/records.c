@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Long records of application data in TLS 1.3 with AES-GCM, taken straight from the wire's buffer to the
+/* Records of application data in TLS 1.3 with AES-GCM, taken straight from the wire's buffer to the
  * plaintext's and back. The library copies each record into a buffer of its own first, and out of it after.
  * Promise: what these two do, the library would have done byte for byte; whatever is out of the ordinary, a
  * record that does not decrypt included, is left to the library as it came, and 0 is returned. */
@@ -28,7 +28,7 @@ unsigned postern_seal_record(WOLFSSL* ssl, const unsigned char* plain, unsigned 
     defined(HAVE_PK_CALLBACKS) || defined(HAVE_SECURE_RENEGOTIATION) || defined(WOLFSSL_DTLS) || \
     defined(WOLFSSL_QUIC) || defined(HAVE_WRITE_DUP) || defined(WOLFSSL_THREADED_CRYPT) || \
     defined(WOLFSSL_RW_THREADED) || defined(WOLFSSL_ASYNC_CRYPT) || defined(WOLFSSL_POST_HANDSHAKE_AUTH)
-#error "long_records.c knows nothing of one of these settings"
+#error "records.c knows nothing of one of these settings"
 #endif
 
 enum {

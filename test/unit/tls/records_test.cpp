@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Long records pass by the library's buffers, and nobody can tell: a bare library is the peer, and sends what
 // only an odd or a hostile peer would.
-#include "tls/long_records.hpp"
+#include "tls/records.hpp"
 
 #include <doctest/doctest.h>
 
