@@ -113,11 +113,11 @@ TEST_CASE("every length arrives whole both ways, with each suite") {
 
 TEST_CASE("records are taken alike wherever the stream is cut, and into whatever room") {
   Talk talk;
-  const std::string text = noise(70000);
   for (const size_t piece : {1, 7, 1023, 1024, 1400, 16384, 16405, 16406, 16407, 50000})
     for (const size_t room : {100, 16384, 16385, 16405, 150000}) {
       CAPTURE(piece);
       CAPTURE(room);
+      const std::string text = noise(piece < 1000 ? 2000 : 70000);
       ReadEnd end = ReadEnd::failed;
       talk.say(text);
       REQUIRE(talk.hear(end, piece, room) == text);
@@ -213,14 +213,14 @@ TEST_CASE("what is not data is the library's to judge, padded as it may be") {
   }
   SUBCASE("no data in much padding, again and again") {
     Talk talk;
-    for (int i = 0; i < 1000; ++i) talk.send_inside('\x17' + padding);
+    for (int i = 0; i < 100; ++i) talk.send_inside('\x17' + padding);
     CHECK(talk.hear(end).empty());
     CHECK(end == ReadEnd::failed);  // nobody has a reason for that many
   }
   SUBCASE("no data in much padding now and then is nothing bad") {
     Talk talk;
     std::string all;
-    for (int i = 0; i < 1000; ++i) {
+    for (int i = 0; i < 100; ++i) {
       talk.send_inside('\x17' + padding);
       talk.say(noise(1500));
       all += noise(1500);
