@@ -2,6 +2,7 @@
 // Start and serve. Reload is in server_reload.cpp, the end in server_stop.cpp.
 #include "proxy/server.hpp"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,17 @@
 #include "proxy/version.hpp"
 
 namespace postern::proxy {
+namespace {
+
+/// What is open before the first session. What loops, signals, log and watcher take was measured, with room
+/// to spare.
+uint64_t own_descriptors(const conf::Config& config, size_t workers) {
+  size_t sockets = 0;  // of one worker
+  for (const conf::ListenerConf& listener : config.listeners) sockets += listener.bind.size();
+  return Server::least_descriptors + workers * (8 + sockets);
+}
+
+}  // namespace
 
 bool print_problems(const conf::Problems& problems) {
   bool first = true;
@@ -74,12 +86,23 @@ bool Server::prepare() {
   std::vector<std::string> restart;
   snapshot_ = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
   if (snapshot_) {
-    raise_descriptor_limit();
+    const uint64_t files = raise_descriptor_limit();
+    const uint64_t own = own_descriptors(snapshot_->config, counters_->workers.size());
+    if (files < own) {
+      std::fputs(descriptors_wanted(files, own).c_str(), stderr);
+      return false;
+    }
     Inherited inherited = Inherited::take();
     bound_ = bind_all(snapshot_->config, counters_->workers.size(), inherited, loaded.problems);
-    if (bound_)
+    if (bound_) {
       for (std::string& text : inherited.unclaimed())
         bound_->warnings.push_back("socket from the service manager is not in the configuration: " + text);
+      for (const conf::ListenerConf& listener : snapshot_->config.listeners)
+        if (const uint64_t wanted = own + 2 * uint64_t{listener.max_connections}; files < wanted)
+          bound_->warnings.push_back(
+              fmt::format("{}.max_connections: {} connections need {} descriptors, this process may open {}",
+                          listener.path, listener.max_connections, wanted, files));
+    }
   }
   loaded.problems.sort();
   for (const conf::Problem& problem : loaded.problems.all())

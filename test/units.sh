@@ -48,6 +48,8 @@ port = held.getsockname()[1]
 open(f"{stage}/accounts", "w").close()
 with open(f"{stage}/p.toml", "w") as f:
     f.write(f'''
+[server]
+max_connections = 100
 [listener.imap]
 protocol = "imap"
 bind = "127.0.0.1:{port}"

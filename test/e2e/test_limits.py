@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import subprocess
 import threading
 import time
 
@@ -119,6 +120,25 @@ def test_without_descriptors_accepting_pauses_does_not_spin_and_recovers(t):
     daemon.await_metric("postern_connections_active", 0, listener="waiting")
     wire.connect(daemon.port("waiting")).send(wire.v1()).expect("220 relay\r\n").close()
     drop([live, fresh])
+
+
+@test(quick=True, plain=True, needs=("prlimit",))
+def test_too_few_descriptors_are_told_of_and_not_stumbled_over(t):
+    conf = t.base(t.port())
+    conf["server.threads"] = 2
+    path = t.file("few.toml", conf.text())
+    for files in (4, 8, 12, 16, 20, 24, 31, 40):
+        done = subprocess.run(["prlimit", f"--nofile={files}:{files}", t.binary, "run", path], capture_output=True,
+                              text=True, check=False, timeout=t.scaled(10), cwd=t.folder)
+        assert done.returncode == 1 and done.stdout == "", (files, done)
+        assert re.fullmatch(fr"postern: this process may open {files} files and needs \d+ before .*LimitNOFILE=.*\n", done.stderr), done.stderr
+    conf["server.max_connections"] = 500
+    daemon = t.postern(conf, wrap=("prlimit", "--nofile=1000:1000"))
+    problem = daemon.wait("socket")["problem"]
+    assert re.fullmatch(r"listener\.smtp\.max_connections: 500 connections need 1\d\d\d descriptors, this process may open 1000", problem), problem
+    daemon.stop()
+    conf["server.max_connections"] = 400
+    assert not t.postern(conf, wrap=("prlimit", "--nofile=1000:1000")).find("socket")
 
 
 @test(limit=60, alone=True, plain=True)
