@@ -99,9 +99,9 @@ bool Server::prepare() {
         bound_->warnings.push_back("socket from the service manager is not in the configuration: " + text);
       for (const conf::ListenerConf& listener : snapshot_->config.listeners)
         if (const uint64_t wanted = own + 2 * uint64_t{listener.max_connections}; files < wanted)
-          bound_->warnings.push_back(
-              fmt::format("{}.max_connections: {} connections need {} descriptors, this process may open {}",
-                          listener.path, listener.max_connections, wanted, files));
+          loaded.problems.warn(listener.path + ".max_connections",
+                               fmt::format("{} connections need {} descriptors, this process may open {}",
+                                           listener.max_connections, wanted, files));
     }
   }
   loaded.problems.sort();

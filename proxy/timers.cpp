@@ -2,6 +2,13 @@
 // A binary heap by due time; each timer knows its slot, so moving and removing are O(log n).
 #include "proxy/timers.hpp"
 
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
 namespace postern::proxy {
 
 void Timer::at(uint64_t due) {
@@ -16,10 +23,17 @@ void Timer::stop() {
   if (armed()) timers_.remove(*this);
 }
 
-Timers::Timers(uv_loop_t* loop) : loop_(loop) {
-  uv_timer_init(loop, &handle_);
+Timers::Timers(uv_loop_t* loop)
+    : loop_(loop), clock_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
+  if (clock_ < 0) throw std::system_error(errno, std::generic_category(), "a timer for deadlines");
+  uv_poll_init(loop, &handle_, clock_);
   handle_.data = this;
+  uv_poll_start(&handle_, UV_READABLE,
+                [](uv_poll_t* handle, int, int) { static_cast<Timers*>(handle->data)->fire(); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&handle_));
 }
+
+Timers::~Timers() { ::close(clock_); }
 
 void Timers::close() {
   if (closed_) return;
@@ -57,6 +71,7 @@ void Timers::down(size_t slot) {
 }
 
 void Timers::insert(Timer& timer) {
+  if (heap_.empty()) uv_ref(reinterpret_cast<uv_handle_t*>(&handle_));
   heap_.push_back(&timer);
   up(heap_.size() - 1);
   arm();
@@ -67,12 +82,21 @@ void Timers::remove(Timer& timer) {
   timer.slot_ = Timer::unarmed;
   Timer* last = heap_.back();
   heap_.pop_back();
+  if (heap_.empty()) uv_unref(reinterpret_cast<uv_handle_t*>(&handle_));
   if (last == &timer) return;
   place(last, slot);
   up(slot);
   down(last->slot_);
-  // The handle may now fire too early; fire() then finds nothing due and arms anew. Cheaper than a re-arm
+  // The clock may now fire too early; fire() then finds nothing due and arms anew. Cheaper than a re-arm
   // each time.
+}
+
+/// At this time of the monotonic clock, which is the loop's; 0: never. What has expired unread is forgotten.
+void Timers::set(uint64_t ns) {
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+  when.it_value.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  ::timerfd_settime(clock_, TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
 void Timers::arm() {
@@ -80,14 +104,11 @@ void Timers::arm() {
   const uint64_t due = heap_.front()->due_;
   if (due >= armed_for_) return;
   armed_for_ = due;
-  const uint64_t now = uv_now(loop_);
-  uv_timer_start(
-      &handle_, [](uv_timer_t* handle) { static_cast<Timers*>(handle->data)->fire(); },
-      due > now ? due - now : 0, 0);
+  constexpr uint64_t far_ms = 1'000'000'000'000;  // further than that it looks again
+  set((std::min(due, far_ms) + slack_ms) * 1'000'000);
 }
 
 void Timers::fire() {
-  armed_for_ = UINT64_MAX;
   firing_ = true;
   const uint64_t now = uv_now(loop_);
   while (!heap_.empty() && heap_.front()->due_ <= now) {
@@ -96,7 +117,11 @@ void Timers::fire() {
     timer->run_(timer->self_);  // may arm, stop or destroy any timer, this one included
   }
   firing_ = false;
-  arm();
+  armed_for_ = UINT64_MAX;
+  if (heap_.empty())
+    set(0);
+  else
+    arm();
 }
 
 }  // namespace postern::proxy

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Deadlines of one loop: a heap of small intrusive timers behind a single libuv timer, so that ten thousand
-// idle connections cost 32 bytes each and no system call.
+// Deadlines of one loop: a heap of small intrusive timers behind a single timer of the kernel's, so that ten
+// thousand idle connections cost 32 bytes each and no system call. A descriptor (timerfd) and not libuv's
+// timer: with that each wait for events has a time-out, which the kernel arms and cancels each time, and that
+// is a twentieth of what a short exchange costs.
 #pragma once
 
 #include <uv.h>
@@ -39,7 +41,9 @@ class Timer {
 
 class Timers {
  public:
+  /// Keeps the loop running while a timer is armed. Throws std::system_error without a descriptor to be had.
   explicit Timers(uv_loop_t* loop);
+  ~Timers();
   Timers(const Timers&) = delete;
   Timers& operator=(const Timers&) = delete;
   /// Begins closing the libuv handle; the loop must run once more before this object goes.
@@ -49,6 +53,9 @@ class Timers {
   [[nodiscard]] uint64_t now() const { return uv_now(loop_); }
   [[nodiscard]] size_t size() const { return heap_.size(); }
 
+  /// A timer fires this much after it is due: by then the loop's clock, which may be coarse, has got there.
+  static constexpr uint64_t slack_ms = 1;
+
  private:
   friend class Timer;
   void insert(Timer& timer);
@@ -57,11 +64,13 @@ class Timers {
   void up(size_t slot);
   void down(size_t slot);
   void arm();
+  void set(uint64_t ns);
   void fire();
 
   uv_loop_t* loop_;
-  uv_timer_t handle_{};
-  uint64_t armed_for_ = UINT64_MAX;  // when handle_ will fire; UINT64_MAX: it is not running
+  int clock_;  // the timerfd
+  uv_poll_t handle_{};
+  uint64_t armed_for_ = UINT64_MAX;  // the deadline clock_ is set for; UINT64_MAX: none
   bool firing_ = false;
   bool closed_ = false;
   std::vector<Timer*> heap_;  // invariant: every parent is due no later than its children

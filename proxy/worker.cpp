@@ -29,8 +29,8 @@ Worker::Worker(size_t number, Counters& counters, std::function<void()> idle)
   uv_prepare_init(&loop_, &undertaker_);
   undertaker_.data = this;
   uv_prepare_start(&undertaker_, [](uv_prepare_t* handle) { static_cast<Worker*>(handle->data)->bury(); });
-  uv_timer_init(&loop_, &lag_probe_);
-  lag_probe_.data = this;
+  lag_probe_.emplace(
+      *timers, [](void* self) { static_cast<Worker*>(self)->measure_lag(); }, this);
 }
 
 Worker::~Worker() {
@@ -42,10 +42,9 @@ void Worker::start() {
   thread_ = std::thread([this] {
     const std::string name = "worker-" + std::to_string(index);
     ::pthread_setname_np(::pthread_self(), name.c_str());
-    lag_due_ = uv_now(&loop_) + lag_period_ms;
-    uv_timer_start(
-        &lag_probe_, [](uv_timer_t* handle) { static_cast<Worker*>(handle->data)->measure_lag(); },
-        lag_period_ms, lag_period_ms);
+    uv_update_time(&loop_);
+    lag_due_ = now() + lag_period_ms;
+    lag_probe_->at(lag_due_);
     uv_run(&loop_, UV_RUN_DEFAULT);
   });
 }
@@ -73,10 +72,11 @@ void Worker::run_inbox() {
 
 /// How late a timer fires is how long a byte waits for this loop.
 void Worker::measure_lag() {
-  uv_update_time(&loop_);
-  const uint64_t at = uv_now(&loop_);
-  cells.loop_lag.observe(lag_bounds, at > lag_due_ ? (at - lag_due_) * 1000 : 0);
-  lag_due_ = at + lag_period_ms;
+  const uint64_t at = uv_hrtime() / 1000;
+  const uint64_t due = (lag_due_ + Timers::slack_ms) * 1000;
+  cells.loop_lag.observe(lag_bounds, at > due ? at - due : 0);
+  lag_due_ = at / 1000 + lag_period_ms;
+  lag_probe_->at(lag_due_);
 }
 
 // --- sessions ---------------------------------------------------------------------------------------
@@ -138,10 +138,10 @@ void Worker::stop() {
   lookups_abandoned_ = resolver->in_flight() != 0;
   resolver.reset();
   snapshot_.reset();
+  lag_probe_.reset();
   timers->close();
   for (uv_handle_t* handle :
-       {reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&undertaker_),
-        reinterpret_cast<uv_handle_t*>(&lag_probe_)})
+       {reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&undertaker_)})
     uv_close(handle, nullptr);
   if (lookups_abandoned_) uv_stop(&loop_);  // it would wait for the name server otherwise
 }

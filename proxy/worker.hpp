@@ -84,7 +84,7 @@ class Worker {
 
   uv_async_t inbox_signal_{};
   uv_prepare_t undertaker_{};  // frees what died in this turn
-  uv_timer_t lag_probe_{};
+  std::optional<Timer> lag_probe_;
   uint64_t lag_due_ = 0;
   std::mutex inbox_mutex_;
   std::vector<std::function<void()>> inbox_;

@@ -134,11 +134,11 @@ def test_too_few_descriptors_are_told_of_and_not_stumbled_over(t):
         assert re.fullmatch(fr"postern: this process may open {files} files and needs \d+ before .*LimitNOFILE=.*\n", done.stderr), done.stderr
     conf["server.max_connections"] = 500
     daemon = t.postern(conf, wrap=("prlimit", "--nofile=1000:1000"))
-    problem = daemon.wait("socket")["problem"]
-    assert re.fullmatch(r"listener\.smtp\.max_connections: 500 connections need 1\d\d\d descriptors, this process may open 1000", problem), problem
+    problem = daemon.wait("configuration")["problem"]
+    assert re.fullmatch(r".*\.toml:\d+:\d+: listener\.smtp\.max_connections: 500 connections need 1\d\d\d descriptors, this process may open 1000", problem), problem
     daemon.stop()
     conf["server.max_connections"] = 400
-    assert not t.postern(conf, wrap=("prlimit", "--nofile=1000:1000")).find("socket")
+    assert not t.postern(conf, wrap=("prlimit", "--nofile=1000:1000")).find("configuration")
 
 
 @test(limit=60, alone=True, plain=True)
