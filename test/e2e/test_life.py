@@ -303,7 +303,7 @@ def test_twenty_reloads_under_traffic_lose_nothing(t):
     steady.finish()
     daemon.closing(short.count + steady.count)
     assert {r["reason"] for r in daemon.closings()} == {"eof"}
-    assert daemon.metric("postern_reloads_total", result="ok") >= 21
+    t.await_that(lambda: daemon.metric("postern_reloads_total", result="ok") >= 21, about="a reload for the signals that joined")
     assert daemon.metric("postern_reloads_total", result="failed") == 0
     daemon.await_metric("postern_connections_active", 0, listener="smtp")
 

@@ -113,3 +113,29 @@ TEST_CASE("an earlier deadline armed later still fires in time") {
   CHECK(early.fired < start + 70);
   CHECK(late.fired >= start + 80);
 }
+
+TEST_CASE("a deadline beyond all time does no harm and does not fire") {
+  World world;
+  const uint64_t start = world.timers->now();
+  Probe never(*world.timers), soon(*world.timers);
+  never.at(UINT64_MAX);
+  soon.at(start + 5);
+  soon.then = [&] { never.timer.stop(); };
+  uv_run(&world.loop, UV_RUN_DEFAULT);
+  CHECK(soon.fired >= start + 5);
+  CHECK(never.fired == 0);
+}
+
+TEST_CASE("the loop ends when the last timer is disarmed, and goes on when one is armed again") {
+  World world;
+  Probe probe(*world.timers);
+  probe.at(world.timers->now() + 100'000);
+  CHECK(uv_loop_alive(&world.loop) != 0);
+  probe.timer.stop();
+  CHECK(uv_loop_alive(&world.loop) == 0);
+  CHECK(uv_run(&world.loop, UV_RUN_DEFAULT) == 0);
+  uv_update_time(&world.loop);
+  probe.at(world.timers->now() + 2);
+  uv_run(&world.loop, UV_RUN_DEFAULT);
+  CHECK(probe.fired >= probe.due);
+}
