@@ -8,7 +8,6 @@
 
 #include "conf/load.hpp"
 #include "proxy/log.hpp"
-#include "proxy/process.hpp"
 #include "proxy/server.hpp"
 #include "proxy/snapshot.hpp"
 #include "proxy/version.hpp"
@@ -32,11 +31,6 @@ void print_warnings(const conf::Problems& problems) {
 int command_run(const std::string& file, const Confinement& confinement) {
   if (auto assumed = assume_user(confinement); !assumed) {
     std::fprintf(stderr, "%s\n", assumed.error().text.c_str());
-    return 1;
-  }
-  const uint64_t files = raise_descriptor_limit();
-  if (files < Server::least_descriptors) {
-    std::fputs(descriptors_wanted(files, Server::least_descriptors).c_str(), stderr);
     return 1;
   }
   return Server(file, confinement).run();

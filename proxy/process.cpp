@@ -26,13 +26,6 @@ uint64_t raise_descriptor_limit() {
   return limit.rlim_cur;
 }
 
-std::string descriptors_wanted(uint64_t limit, uint64_t wanted) {
-  return fmt::format(
-      "postern: this process may open {} files and needs {} before the first session "
-      "(LimitNOFILE= of a unit, ulimit -n of a shell)\n",
-      limit, wanted);
-}
-
 void forbid_core_dumps() {
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);

@@ -11,9 +11,6 @@ namespace postern::proxy {
 /// Raises the soft limit of descriptors to the hard one; returns what it is now.
 uint64_t raise_descriptor_limit();
 
-/// One line that says how many there are, how many it takes, and where an operator sets that.
-std::string descriptors_wanted(uint64_t limit, uint64_t wanted);
-
 /// No core file, no debugger of the same user: memory holds keys and passwords.
 void forbid_core_dumps();
 

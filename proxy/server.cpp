@@ -23,7 +23,7 @@ namespace {
 uint64_t own_descriptors(const conf::Config& config, size_t workers) {
   size_t sockets = 0;  // of one worker
   for (const conf::ListenerConf& listener : config.listeners) sockets += listener.bind.size();
-  return Server::least_descriptors + workers * (8 + sockets);
+  return 32 + workers * (8 + sockets);
 }
 
 }  // namespace
@@ -42,12 +42,12 @@ Server::Server(std::string file, Confinement confinement)
     : file_(std::move(file)),
       confinement_(std::move(confinement)),
       own_(std::make_shared<std::vector<conf::SocketAddress>>()) {
-  uv_loop_init(&loop_);
   lasting_.tickets = std::make_shared<tls::TicketKeys>();
   lasting_.own = own_;
 }
 
 Server::~Server() {
+  if (workers_.empty()) return;  // open() was never reached, and there is no loop
   workers_.clear();
   uv_loop_close(&loop_);
 }
@@ -89,7 +89,11 @@ bool Server::prepare() {
     const uint64_t files = raise_descriptor_limit();
     const uint64_t own = own_descriptors(snapshot_->config, counters_->workers.size());
     if (files < own) {
-      std::fputs(descriptors_wanted(files, own).c_str(), stderr);
+      const std::string line = fmt::format(
+          "postern: this process may open {} files and needs {} before the first session "
+          "(LimitNOFILE= of a unit, ulimit -n of a shell)\n",
+          files, own);
+      std::fputs(line.c_str(), stderr);
       return false;
     }
     Inherited inherited = Inherited::take();
@@ -118,6 +122,7 @@ bool Server::prepare() {
 }
 
 void Server::open() {
+  uv_loop_init(&loop_);  // not before prepare() has seen that descriptors suffice
   for (const conf::Problem& problem : warnings_) log::warn("configuration", {{"problem", problem.line()}});
   for (const std::string& text : bound_->warnings) log::warn("socket", {{"problem", text}});
   for (const std::string& text : tls::library().warnings) log::warn("tls library", {{"problem", text}});

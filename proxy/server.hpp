@@ -26,9 +26,6 @@ namespace postern::proxy {
 
 class Server {
  public:
-  /// Without these not even a loop can be made: construct none then.
-  static constexpr uint64_t least_descriptors = 32;
-
   /// `file` is read again at a reload.
   explicit Server(std::string file, Confinement confinement = {});
   ~Server();
