@@ -97,7 +97,8 @@ printf 'image: %d.%02d MB in all, of which the binary is %d.%02d MB\n' $((size /
 getcap "$tree/usr/sbin/postern" | grep -q 'cap_net_bind_service=p' || { echo "no capability on the binary" && exit 1; }
 programs=$(find "$tree" -type f -perm /111 -not -name '*.so*' -printf '/%P\n')
 [ "$programs" = /usr/sbin/postern ] || { echo "programs beside it: $programs" && exit 1; }
-[ "$(dpkg --print-architecture)" != amd64 ] || find "$tree" -name 'libIPSec_MB.so*' | grep -q . || { echo "without ipsec-mb" && exit 1; }
+[ "$(dpkg --print-architecture)" != amd64 ] || { find "$tree" -name 'libIPSec_MB.so*' | grep -q . && find "$tree" -name 'libcrypto.so*' | grep -q .; } ||
+  { echo "without what makes amd64 faster" && exit 1; }
 find "$tree/var/lib/dpkg/status.d" -type f -printf '%f ' && echo
 
 # --- as buildah runs it -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 #include "tls/engine_io.hpp"
 #include "tls/library.hpp"
 #include "tls/records.hpp"
+#include "tls/rsa_power.hpp"
 #include "tls/server_context.hpp"
 
 namespace postern::tls {
@@ -151,6 +152,7 @@ Verdict Engine::Impl::open_server() {
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
+  if (slot->rsa) RsaPower::offer(ssl.get());
   if (!tls13 && said.has_groups) set_tls12_group(ssl.get(), *group);
   if (!protocol.empty()) {
     std::string list(protocol);
@@ -200,6 +202,7 @@ Progress Engine::handshake(Input& in, Outbox& out) {
     }
     if (const Verdict verdict = my.open_server(); verdict.failure != Failure::none) return fail(verdict);
   }
+  const RsaPower::Use rsa(my.slot ? my.slot->rsa.get() : nullptr);
   const int result = my.client ? wolfSSL_connect(my.ssl.get()) : wolfSSL_accept(my.ssl.get());
   if (result != WOLFSSL_SUCCESS) {
     const int error = wolfSSL_get_error(my.ssl.get(), result);

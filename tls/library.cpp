@@ -9,6 +9,7 @@
 
 #include "tls/bulk_cipher.hpp"
 #include "tls/context.hpp"
+#include "tls/rsa_power.hpp"
 #include "tls/wolfssl.hpp"
 
 namespace postern::tls {
@@ -71,6 +72,8 @@ Library inspect() {
                               " lacks X25519MLKEM768: recorded traffic is not safe from quantum computers");
   if (const std::string_view bulk = bulk_cipher(); !bulk.empty())
     result.version += fmt::format(", long records by ipsec-mb {}", bulk);
+  if (const std::string_view rsa = rsa_library(); !rsa.empty())
+    result.version += fmt::format(", RSA-2048 by OpenSSL {}", rsa);
   return result;
 }
 
@@ -105,6 +108,7 @@ void init() {
     wolfSSL_Init();
     acquaint();
     (void)bulk_cipher();
+    (void)rsa_library();
     return true;
   }();
   (void)done;

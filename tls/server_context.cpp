@@ -115,6 +115,7 @@ std::shared_ptr<const ServerSlot> ServerPool::build(
   if (!rules_.ignore_client_order) wolfSSL_CTX_UseClientSuites(context);
   wolfSSL_CTX_set_verify(context, WOLFSSL_VERIFY_NONE, nullptr);
   prepare_io(context);
+  if (certificate->key_type == KeyType::rsa) slot->rsa = RsaPower::make(certificate->key_pem);
 
   slot->scope = {tickets_, rules_.ticket_lifetime, identity(rules_, *certificate)};
   if (rules_.tickets) {

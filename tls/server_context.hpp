@@ -12,6 +12,7 @@
 
 #include "tls/client_hello.hpp"
 #include "tls/context.hpp"
+#include "tls/rsa_power.hpp"
 #include "tls/ticket_seal.hpp"
 #include "tls/wolfssl.hpp"
 
@@ -33,6 +34,7 @@ struct ServerRules {
 struct ServerSlot {
   std::shared_ptr<const Certificate> certificate;
   TicketScope scope;
+  std::unique_ptr<const RsaPower> rsa;  // null: nobody is faster than the TLS library
   ContextHandle context;
 };
 
