@@ -327,7 +327,7 @@ def test_sieve_connect_uploads_activates_and_lists_scripts(t):
 
     result = same(ways, manage)
     assert b"fileinto" in result[1] and "ACTIVE" in str(result[0]), result
-    assert len(dovecot.logins(USER, "managesieve")) == 12
+    assert len(dovecot.await_logins(12, USER, "managesieve")) == 12
     orderly(daemon, 6)
 
 
@@ -357,7 +357,7 @@ def test_gsasl_logs_in_over_imap_and_smtp(t):
             words = way.run("gsasl", flag, "--connect", f"localhost:{way.starttls[protocol]}", "-m", "PLAIN", "-a", USER, "-p", PASSWORD,
                             "--x509-ca-file", t.pki.ca, stdin=b"")
             assert "Client authentication finished" in words, words
-    assert len(dovecot.logins(USER)) == 4
+    assert len(dovecot.await_logins(4, USER)) == 4
 
 
 @test(limit=60, root=True, needs=("dovecot",))

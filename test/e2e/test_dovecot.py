@@ -51,6 +51,7 @@ def refused_then_accepted(t, dovecot, daemon, protocol):
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         addresses = list(pool.map(lambda n: one(n + 1, *ways[n]), range(len(ways))))
     daemon.closing(len(ways))
+    dovecot.await_logins(len(ways), protocol=protocol)
     for (client_tls, forwarding, leg), (ip, port) in zip(ways, addresses):
         name = f"{forwarding}-{leg}"
         wanted = OWN if forwarding == "none" else ip
@@ -61,7 +62,7 @@ def refused_then_accepted(t, dovecot, daemon, protocol):
         record = daemon.find("session closed", peer=f"{ip}:{port}")[0]
         assert record["reason"] == "eof" and record["destination"] == name and record["refused_logins"] == "1", record
         assert ("tls" in record, "backend_tls" in record) == (client_tls != "plain", leg != "plain"), record
-    assert dovecot.log().count("auth failed, 1 attempts") >= len(ways), "a wrong password did not reach Dovecot"
+    t.await_that(lambda: dovecot.log().count("auth failed, 1 attempts") >= len(ways), about="the wrong passwords in Dovecot's log")
     for secret in (PASSWORD, "wrong", encode(PASSWORD)):
         assert secret not in daemon.stdout()
 
@@ -134,7 +135,7 @@ def test_bearer_tokens_are_judged_by_dovecot_and_routed_by_their_claims(t):
         assert accepted, (protocol, words)
         talk.alive()
         talk.quit()
-        methods = [s["method"] for s in dovecot.logins("alice@example.org", protocol)]
+        methods = [s["method"] for s in dovecot.await_logins(2, "alice@example.org", protocol)]
         assert methods == ["XOAUTH2", "OAUTHBEARER"], (protocol, methods)
         # A token whose account lives elsewhere never comes near this Dovecot.
         talk = TALKS[protocol](t, daemon.port(f"{protocol}-starttls"), "starttls")

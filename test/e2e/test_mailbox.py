@@ -196,5 +196,5 @@ def test_a_crowd_like_thunderbird_idles_and_hears_of_every_delivery(t):
     assert count == 72
     daemon.closing(count)
     assert {r["reason"] for r in daemon.closings()} == {"eof"}
-    assert len(dovecot.logins(protocol="imap")) == count
+    assert len(dovecot.await_logins(count, protocol="imap")) == count
     print(f"{count} sessions in {time.monotonic() - started:.1f} s")

@@ -3,7 +3,6 @@
 for IMAP and POP3."""
 import concurrent.futures
 import re
-import time
 
 from harness import test
 from mailtalk import TALKS, Submission, edge
@@ -55,7 +54,7 @@ def test_postfix_takes_submissions_and_knows_the_client_by_proxy_and_by_xclient(
         postfix.await_log(f"client=unknown[{wanted}], sasl_method=PLAIN, sasl_username=alice@example.org")
         if way[2] == "xclient":
             assert re.search(r"Received: from client\.test", mail), mail[:400]  # the name the client gave
-    assert len(re.findall("SASL PLAIN authentication failed", postfix.log())) == len(ways)
+    t.await_that(lambda: postfix.log().count("SASL PLAIN authentication failed") == len(ways), about="the wrong passwords in Postfix' log")
     assert daemon.metric("postern_auth_total", result="ok") == daemon.metric("postern_auth_total", result="rejected") == len(ways)
 
 
@@ -75,7 +74,7 @@ def test_exim_takes_submissions_and_knows_the_client_by_proxy(t):
             letter = "esmtpsa" if tls == "starttls" else "esmtpa"
             t.await_that(lambda w=wanted, p=letter: re.search(rf"<= alice@example\.org H=\S*(\(\S+\) )?\[{re.escape(w)}\].* P={p} .*A=plain:alice@example\.org",
                                                               exim.log()), 10, 0.05, "Exim's line: " + exim.log()[-1500:])
-    assert exim.log().count("plain authenticator failed") == 4, exim.log()
+    t.await_that(lambda: exim.log().count("plain authenticator failed") == 4, about="the wrong passwords in Exim's log")
 
 
 @test(limit=60, root=True, needs=("unshare",))
@@ -98,7 +97,7 @@ def test_cyrus_serves_imap_and_managesieve_and_hears_of_the_client_by_id(t):
                 assert '"one"' in " ".join(talk.ok("LISTSCRIPTS"))
             talk.quit()
         assert {r["reason"] for r in daemon.closings()} <= {"eof"}, daemon.closings()
-    time.sleep(0.1)
+    t.await_that(lambda: cyrus.syslog.text().count('"x-originating-ip" "127.0.0.61"') == 6, about="Cyrus' log")
     log = cyrus.syslog.text()
     assert log.count("badlogin") == 5, log[-4000:]
     assert log.count('"x-originating-ip" "127.0.0.61"') == 6, log[-4000:]
@@ -122,4 +121,5 @@ def test_courier_serves_imap_and_pop3_without_an_initial_response(t):
         daemon.closing(2)
         assert {r["reason"] for r in daemon.closings()} == {"eof"}, daemon.closings()
     t.await_that(lambda: courier.log().count("INFO: LOGIN, ") == 4, about="four logins: " + courier.log()[-2000:])
-    assert courier.log().count("LOGIN FAILED") >= 2 and "127.0.0.77" in courier.log(), courier.log()[-2000:]
+    t.await_that(lambda: courier.log().count("LOGIN FAILED") >= 2, about="the wrong passwords in Courier's log")
+    assert "127.0.0.77" in courier.log(), courier.log()[-2000:]
