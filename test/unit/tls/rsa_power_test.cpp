@@ -12,6 +12,7 @@
 
 #include "test/unit/tls/pair.hpp"
 #include "tls/context.hpp"
+#include "tls/library.hpp"
 #include "tls/pem.hpp"
 
 namespace postern::tls {
@@ -124,23 +125,37 @@ TEST_CASE("wolfSSL signs itself when no key is in use, or another kind of operat
   CHECK(asks.raise(from, RSA_PRIVATE_DECRYPT) == expected);
 }
 
-TEST_CASE("handshakes under an RSA key, in both versions, with both forms of padding, in turns with others") {
-  const auto store =
-      store_of({entry("both-rsa", true), entry("rsa3072", false, {"rsa3072.test"}), entry("alpha")});
-  for (const bool tls13 : {true, false}) {
-    auto policy = default_policy();
-    policy.tls13 = tls13;
-    policy.tls12 = !tls13;
-    const auto server = server_context(policy, store);
-    const auto client = client_context();
-    for (int turn = 0; turn < 3; ++turn)
-      for (const char* name : {"both.test", "alpha.test"}) {
-        CAPTURE(name);
-        Joined both(client, server, name);
-        REQUIRE(both.shake());
-        CHECK(both.server->facts().version == (tls13 ? "TLSv1.3" : "TLSv1.2"));
-      }
-  }
+TEST_CASE(
+    "handshakes under an RSA key, with every version and group, in turns with others, and what follows") {
+  const auto store = store_of({entry("both-rsa", true), entry("alpha")});
+  const auto keys = ticket_keys();
+  const auto client = client_context();
+  const std::string chat = "hello", bulk(40000, 'x');
+  for (const bool tls13 : {true, false})
+    for (const conf::Group group : default_policy().groups) {
+      if (!tls13 && group == conf::Group::x25519mlkem768) continue;
+      auto policy = default_policy();
+      policy.tls13 = tls13;
+      policy.tls12 = !tls13;
+      policy.groups = {group};
+      const auto server = server_context(policy, store, keys);
+      if (known_groups(policy.groups).empty()) continue;
+      std::unique_ptr<Resumption> saved;
+      for (int turn = 0; turn < 3; ++turn)
+        for (const char* name : {"both.test", "alpha.test"}) {
+          CAPTURE(name);
+          Joined pair(client, server, name, turn == 2 && name[0] == 'b' ? saved.get() : nullptr);
+          REQUIRE(pair.shake());
+          CHECK(pair.server->facts().version == (tls13 ? "TLSv1.3" : "TLSv1.2"));
+          for (const std::string& text : {chat, bulk, chat}) {
+            REQUIRE(pair.server_writes(text));
+            CHECK(pair.client_reads().text == text);
+            REQUIRE(pair.client_writes(text));
+            CHECK(pair.server_reads().text == text);
+          }
+          if (name[0] == 'b') saved = pair.client->resumption();
+        }
+    }
 }
 
 TEST_CASE("threads share a key") {
