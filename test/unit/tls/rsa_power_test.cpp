@@ -138,8 +138,8 @@ TEST_CASE(
       policy.tls13 = tls13;
       policy.tls12 = !tls13;
       policy.groups = {group};
+      if (known_groups(policy.groups).empty()) continue;  // an old library has no hybrid
       const auto server = server_context(policy, store, keys);
-      if (known_groups(policy.groups).empty()) continue;
       std::unique_ptr<Resumption> saved;
       for (int turn = 0; turn < 3; ++turn)
         for (const char* name : {"both.test", "alpha.test"}) {
