@@ -4,6 +4,7 @@
 #include "conf/address.hpp"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
@@ -130,8 +131,7 @@ socklen_t SocketAddress::to(sockaddr_storage& out, bool mapped) const {
 }
 
 std::string SocketAddress::text() const {
-  const std::string digits = std::to_string(port);
-  return ip.is_v4() ? ip.text() + ":" + digits : "[" + ip.text() + "]:" + digits;
+  return ip.is_v4() ? fmt::format("{}:{}", ip.text(), port) : fmt::format("[{}]:{}", ip.text(), port);
 }
 
 Result<Cidr> Cidr::parse(std::string_view text) {

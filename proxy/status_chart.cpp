@@ -81,8 +81,12 @@ std::string html_text(std::string_view text) {
 }
 
 std::string grouped(uint64_t n) {
-  std::string out = std::to_string(n);
-  for (size_t at = out.size(); at > 3; at -= 3) out.insert(at - 3, ",");
+  const std::string digits = std::to_string(n);
+  std::string out;
+  for (size_t at = 0; at < digits.size(); ++at) {
+    if (at != 0 && (digits.size() - at) % 3 == 0) out += ',';
+    out += digits[at];
+  }
   return out;
 }
 
