@@ -3,6 +3,7 @@
 #include "proxy/call_filter.hpp"
 
 #include <fmt/core.h>
+#include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -126,11 +127,17 @@ class Filter {
         death_(only_log ? SCMP_ACT_LOG : SCMP_ACT_KILL_PROCESS),
         context_(::seccomp_init(other_), ::seccomp_release) {}
 
-  void allow(const char* name) { add(SCMP_ACT_ALLOW, name, nullptr, 0); }
-  void refuse(const char* name) { add(SCMP_ACT_ERRNO(ENOSYS), name, nullptr, 0); }
-  void kill(const char* name) { add(death_, name, nullptr, 0); }
-  void allow(const char* name, scmp_arg_cmp when) { add(SCMP_ACT_ALLOW, name, &when, 1); }
-  void kill(const char* name, scmp_arg_cmp when) { add(death_, name, &when, 1); }
+  void allow(const char* name) { add(SCMP_ACT_ALLOW, name, {}); }
+  void refuse(const char* name) { add(SCMP_ACT_ERRNO(ENOSYS), name, {}); }
+  void kill(const char* name) { add(death_, name, {}); }
+  template <class... When>  // all of them must hold
+  void allow(const char* name, scmp_arg_cmp when, When... more) {
+    add(SCMP_ACT_ALLOW, name, {when, more...});
+  }
+  template <class... When>
+  void kill(const char* name, scmp_arg_cmp when, When... more) {
+    add(death_, name, {when, more...});
+  }
   void set(scmp_filter_attr attribute, uint32_t value) {
     if (!error_ && context_) error_ = ::seccomp_attr_set(context_.get(), attribute, value);
   }
@@ -142,11 +149,12 @@ class Filter {
   }
 
  private:
-  void add(uint32_t action, const char* name, const scmp_arg_cmp* when, unsigned count) {
+  void add(uint32_t action, const char* name, std::initializer_list<scmp_arg_cmp> when) {
     if (error_ || !context_ || action == other_) return;
     const int number = ::seccomp_syscall_resolve_name(name);
     if (number < 0) return;  // not of this architecture
-    error_ = ::seccomp_rule_add_array(context_.get(), action, number, count, when);
+    error_ = ::seccomp_rule_add_array(context_.get(), action, number, static_cast<unsigned>(when.size()),
+                                      when.begin());
   }
   uint32_t other_, death_;
   std::unique_ptr<void, void (*)(scmp_filter_ctx)> context_;
@@ -178,15 +186,19 @@ conf::Result<void> filter_calls(bool only_log) {
   // used.
   filter.allow("clone", has(0, CLONE_THREAD, CLONE_THREAD));
   filter.kill("clone", has(0, CLONE_THREAD, 0));
-  // Memory that was written to is never executed. Shared libraries (name services) may still be mapped.
-  filter.allow("mmap", has(2, PROT_WRITE | PROT_EXEC, 0));
-  filter.allow("mmap", has(2, PROT_WRITE | PROT_EXEC, PROT_WRITE));
-  filter.allow("mmap", has(2, PROT_WRITE | PROT_EXEC, PROT_EXEC));
-  filter.kill("mmap", has(2, PROT_WRITE | PROT_EXEC, PROT_WRITE | PROT_EXEC));
+  // From here on no code is added to the process, neither from written memory nor from a file: a file that
+  // was written and then mapped is the same thing. What is needed later was loaded before.
+  filter.allow("mmap", has(2, PROT_EXEC, 0));
+  filter.kill("mmap", has(2, PROT_EXEC, PROT_EXEC));
   filter.allow("mprotect", has(2, PROT_EXEC, 0));
   filter.kill("mprotect", has(2, PROT_EXEC, PROT_EXEC));
-  // Sockets of the network, of this machine, and for the list of its addresses; nothing beyond.
-  for (const int family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK}) filter.allow("socket", is(0, family));
+  // Sockets of the network and of this machine. Of the kernel's own conversations only the one about routes,
+  // which tells the list of addresses; nothing beyond.
+  filter.allow("socket", is(0, AF_UNIX));
+  for (const int family : {AF_INET, AF_INET6})
+    for (const int type : {SOCK_STREAM, SOCK_DGRAM}) filter.allow("socket", is(0, family), has(1, 0xf, type));
+  filter.allow("socket", is(0, AF_NETLINK), is(2, NETLINK_ROUTE));
+  filter.kill("socket", is(0, AF_NETLINK), scmp_arg_cmp{2, SCMP_CMP_NE, NETLINK_ROUTE, 0});
   filter.kill("socket", {0, SCMP_CMP_GT, AF_NETLINK, 0});
   // Signals to itself only: what raise and abort do.
   const auto self = static_cast<uint64_t>(::getpid());

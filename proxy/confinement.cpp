@@ -2,6 +2,7 @@
 // Users, groups, capabilities. Each step is checked by asking the kernel, not by believing a return value.
 #include "proxy/confinement.hpp"
 
+#include <dlfcn.h>
 #include <fmt/core.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -10,10 +11,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <fstream>
 #include <optional>
+#include <sstream>
+#include <string>
 #include <string_view>
 
 #include "proxy/call_filter.hpp"
@@ -106,8 +111,24 @@ conf::Result<void> become(const Identity& who) {
   if (!Capabilities::keep(low_ports)) return failed("capabilities");
   if (::setresuid(0, 0, 0) == 0 || ::getuid() != who.uid || ::geteuid() != who.uid)
     return conf::error("root did not go away");
-  ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // a change of user takes it away; server.core_dumps decides
   return {};
+}
+
+/// Looking up a name loads the modules that /etc/nsswitch.conf lists for hosts, on the first occasion. Once
+/// the filter is there it is too late, so they are loaded now. One that is missing is missed later, as ever.
+void load_name_services() {
+  std::ifstream file("/etc/nsswitch.conf");
+  for (std::string line; std::getline(file, line);) {
+    line.resize(std::min(line.size(), line.find('#')));
+    std::istringstream words(line);
+    std::string word;
+    if (!(words >> word) || word != "hosts:") continue;
+    while (words >> word) {
+      const bool plain = std::ranges::all_of(
+          word, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; });
+      if (plain) ::dlopen(("libnss_" + word + ".so.2").c_str(), RTLD_NOW | RTLD_NODELETE);
+    }
+  }
 }
 
 }  // namespace
@@ -134,6 +155,7 @@ conf::Result<void> seal(const Confinement& wanted) {
   if (!wanted.user.empty() && !Capabilities::keep(0))
     return conf::error(fmt::format("--user: capabilities: {}", std::strerror(errno)));
   if (wanted.calls == Confinement::Calls::all) return {};
+  load_name_services();
   if (auto filtered = filter_calls(wanted.calls == Confinement::Calls::logged); !filtered)
     return conf::error("--seccomp: " + filtered.error().text);
   return {};

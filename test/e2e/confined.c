@@ -3,6 +3,9 @@
 // that CALL names, in the thread that gets the signal, and writes "survived" if it is still there.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +37,22 @@ static void attempt(int number) {
   } else if (!strcmp(call, "code from data")) {
     void* page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     result = mprotect(page, 4096, PROT_READ | PROT_EXEC);
+  } else if (!strcmp(call, "code from a file")) {
+    // Written through one mapping, to be run through another.
+    const int file = open("/tmp", O_TMPFILE | O_RDWR, 0700);
+    if (file >= 0 && ftruncate(file, 4096) == 0) {
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+      result = (long)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+    }
+  } else if (!strcmp(call, "a library")) {
+    const int file = open("/proc/self/exe", O_RDONLY);
+    result = (long)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+  } else if (!strcmp(call, "uevent socket")) {
+    result = socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT);
+  } else if (!strcmp(call, "route socket")) {
+    result = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  } else if (!strcmp(call, "raw socket")) {
+    result = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
   } else if (!strcmp(call, "setuid")) {
     result = syscall(SYS_setuid, getuid());
   } else if (!strcmp(call, "namespace")) {

@@ -12,8 +12,8 @@ import wire
 from harness import need, test
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DEADLY = ("execve", "fork", "ptrace", "packet socket", "writable code", "code from data", "setuid", "namespace",
-          "memory of others")
+DEADLY = ("execve", "fork", "ptrace", "packet socket", "writable code", "code from data", "code from a file", "a library",
+          "uevent socket", "setuid", "namespace", "memory of others")
 
 
 def smuggled(t):
@@ -51,6 +51,12 @@ def threads(daemon, key):
     return found
 
 
+def executable(daemon):
+    """The files whose code the process has mapped."""
+    with open(f"/proc/{daemon.pid}/maps", encoding="ascii") as f:
+        return {line.split()[-1] for line in f if "x" in line.split()[1] and line.split()[-1].startswith("/")}
+
+
 def traffic(t, daemon, backend):
     client = wire.connect(daemon.port("smtp"))
     server = backend.accept()
@@ -71,10 +77,17 @@ def test_a_call_that_leads_out_of_the_process_ends_it(t):
 
 @test(plain=True)
 def test_a_call_it_does_not_know_is_answered_as_by_an_older_kernel(t):
-    for call in ("unheard of", "ring", "signal to another"):
+    for call in ("unheard of", "ring", "signal to another", "raw socket"):
         daemon, code = attempt(t, call, "--seccomp")
         assert code is None and os.strerror(errno.ENOSYS) in daemon.stderr(), (call, code, daemon.stderr())
         daemon.stop()
+
+
+@test(plain=True)
+def test_the_list_of_this_machines_addresses_may_be_asked_for(t):
+    daemon, code = attempt(t, "route socket", "--seccomp")
+    assert code is None and "survived route socket: done" in daemon.stderr(), (code, daemon.stderr())
+    daemon.stop()
 
 
 @test(plain=True)
@@ -95,10 +108,27 @@ def test_filtered_it_serves_reloads_and_stops(t):
     path = t.file("p.toml", conf.text())
     daemon = t.postern(conf, args=["--seccomp", path])
     daemon.path = path
+    loaded = executable(daemon)
     for _ in range(2):
         traffic(t, daemon, backend)
         daemon.reload(conf)
+    assert executable(daemon) == loaded, "looking up a name needed code that was not there"
     assert threads(daemon, "Seccomp") == {"2"} and threads(daemon, "NoNewPrivs") == {"1"}
+    daemon.stop()
+
+
+@test(root=True)
+def test_filtered_names_are_asked_of_every_service_that_the_machine_lists(t):
+    """A module that is loaded at the first lookup would be refused: each is loaded before the filter is there."""
+    conf = t.base(t.port())
+    conf["destination.relay.host"] = "no-such-host.invalid"
+    conf["server.backend_timeout"] = "2s"
+    path = t.file("p.toml", conf.text())
+    switch = t.file("nsswitch.conf", "hosts: files [NOTFOUND=continue] hesiod no_such # dns\n")
+    inside = f"mount --bind {switch} /etc/nsswitch.conf && exec \"$@\""
+    need("unshare")
+    daemon = t.postern(conf, args=["--seccomp", path], wrap=("unshare", "--mount", "sh", "-c", inside, "-"))
+    wire.connect(daemon.port("smtp")).expect_eof()
     daemon.stop()
 
 
