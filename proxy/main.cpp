@@ -86,6 +86,7 @@ int dispatch(std::string_view verb, std::span<char*> arguments, const postern::p
 }  // namespace
 
 int main(int argc, char** argv) {
+  postern::proxy::forbid_core_dumps();
   postern::proxy::ignore_sigpipe();
   std::span<char*> arguments(argv + 1, argc > 0 ? static_cast<size_t>(argc - 1) : 0);
   std::string_view verb = "run";

@@ -3,6 +3,7 @@
 #include "proxy/process.hpp"
 
 #include <fmt/core.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -14,6 +15,11 @@
 #include <ctime>
 
 namespace postern::proxy {
+namespace {
+
+rlimit core_files{};  // as it was before forbid_core_dumps()
+
+}  // namespace
 
 uint64_t raise_descriptor_limit() {
   rlimit limit{};
@@ -27,9 +33,16 @@ uint64_t raise_descriptor_limit() {
 }
 
 void forbid_core_dumps() {
-  const rlimit none{0, 0};
+  if (::getrlimit(RLIMIT_CORE, &core_files) != 0) core_files = {};
+  const rlimit none{0, core_files.rlim_max};
   ::setrlimit(RLIMIT_CORE, &none);
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // the limit does not bind handlers that read cores from a pipe
+}
+
+void settle_core_dumps(bool allowed) {
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, allowed ? &core_files : &none);
+  ::prctl(PR_SET_DUMPABLE, allowed ? 1 : 0, 0, 0, 0);
 }
 
 void ignore_sigpipe() {
@@ -37,6 +50,8 @@ void ignore_sigpipe() {
   action.sa_handler = SIG_IGN;
   ::sigaction(SIGPIPE, &action, nullptr);
 }
+
+void give_memory_back() { ::malloc_trim(0); }
 
 unsigned available_cores() {
   cpu_set_t set;

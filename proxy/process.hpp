@@ -11,11 +11,18 @@ namespace postern::proxy {
 /// Raises the soft limit of descriptors to the hard one; returns what it is now.
 uint64_t raise_descriptor_limit();
 
-/// No core file, no debugger of the same user: memory holds keys and passwords.
+/// No core file, no debugger of the same user: memory holds keys and passwords. First of all, before anything
+/// is read that a crash could write out.
 void forbid_core_dumps();
+/// Once the configuration is known: allowed after all, as whoever started the process had it, or never.
+void settle_core_dumps(bool allowed);
 
 /// Ignores SIGPIPE; a write to a closed socket is an ordinary error.
 void ignore_sigpipe();
+
+/// What was freed and lies unused in the heap goes back to the system. A few milliseconds at most if it is
+/// called for every few megabytes; other threads wait for it when they allocate.
+void give_memory_back();
 
 /// The number of processors this process may run on, at least 1.
 unsigned available_cores();

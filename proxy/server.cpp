@@ -77,7 +77,7 @@ int Server::run() {
 
 bool Server::prepare() {
   conf::Loaded loaded = conf::load(file_, conf::Environment::of_process());
-  if (!loaded.config.server.core_dumps) forbid_core_dumps();
+  settle_core_dumps(loaded.config.server.core_dumps);
   const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
   counters_ = std::make_unique<Counters>(loaded.ok() ? threads : 1);
   lasting_.counters = counters_.get();

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 
 import wire
 from harness import test
@@ -289,6 +290,23 @@ def test_core_files_are_forbidden_unless_asked_for(t):
         # The address sanitizer's own start forbids core files, too, though only softly.
         assert hard == limit and (soft == limit or t.sanitized), (wanted, soft, hard)
         daemon.stop()
+
+
+@test(quick=True)
+def test_core_files_are_forbidden_before_anything_is_read(t):
+    """A crash in the reader of a file must not write out the keys that were read before it."""
+    path = f"{t.folder}/waiting.toml"
+    os.mkfifo(path)
+    for words in (("run",), ("check",), ("explain",)):
+        process = subprocess.Popen(["prlimit", "--core=4096:4096", t.binary, *words, path, *(["a"] if words == ("explain",) else [])],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        writing = os.open(path, os.O_WRONLY)  # once this returns it has begun to read
+        with open(f"/proc/{process.pid}/limits", encoding="ascii") as f:
+            soft = re.search(r"Max core file size\s+(\S+)", f.read())[1]
+        process.kill()
+        process.wait(20)
+        os.close(writing)
+        assert soft == "0", (words, soft)
 
 
 @test(quick=True)
