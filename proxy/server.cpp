@@ -139,13 +139,14 @@ void Server::open() {
     for (const auto& task : tasks) task();
   });
   inbox_signal_.data = this;
-  for (uv_timer_t* timer : {&minute_, &sample_, &grace_, &watchdog_}) {
+  for (uv_timer_t* timer : {&minute_, &sample_, &grace_, &watchdog_, &age_cache_}) {
     uv_timer_init(&loop_, timer);
     timer->data = this;
   }
   uv_timer_start(
       &minute_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->each_minute(); }, 60'000,
       60'000);
+  age_cache();
   sample_status();
   uv_timer_start(
       &sample_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->sample_status(); },
@@ -209,6 +210,22 @@ void Server::post(std::function<void()> task) {
   uv_async_send(&inbox_signal_);
 }
 
+/// Answers of the store that have had their time are freed here: many at once would hold up the workers,
+/// which look into the same cache.
+void Server::age_cache() {
+  constexpr size_t at_once = 4096, worth_a_trim = 32 * 1024;
+  constexpr uint64_t pause_ms = 1000, short_pause_ms = 50;
+  const size_t freed = lasting_.cache->age(uv_now(&loop_), at_once);
+  freed_ += freed;
+  if (freed_ >= worth_a_trim) {
+    give_memory_back();
+    freed_ = 0;
+  }
+  uv_timer_start(
+      &age_cache_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->age_cache(); },
+      freed == at_once ? short_pause_ms : pause_ms, 0);
+}
+
 // --- what operators ask -----------------------------------------------------------------------------
 
 uint64_t Server::live() const {
@@ -235,7 +252,7 @@ std::string Server::metrics() const {
   observed.start_time = start_time_;
   observed.ready = readiness().ready;
   observed.log_dropped = log::dropped();
-  observed.cache_entries = snapshot_->cache->entries(now_ms);
+  observed.cache_entries = snapshot_->cache->entries();
   observed.mappings = snapshot_->mapping->size();
   return exposition(*counters_, observed);
 }

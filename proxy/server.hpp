@@ -50,6 +50,7 @@ class Server {
   void watch_files();
   void files_changed(const std::vector<std::string>& changed);
   void each_minute();
+  void age_cache();
   void sample_status();
 
   void drain(int signal);
@@ -76,7 +77,8 @@ class Server {
   std::unique_ptr<ProbeServer> probes_;
   std::unique_ptr<Watcher> watcher_;
   uv_signal_t signals_[3]{};
-  uv_timer_t minute_{}, sample_{}, grace_{}, watchdog_{};
+  uv_timer_t minute_{}, sample_{}, grace_{}, watchdog_{}, age_cache_{};
+  size_t freed_ = 0;  // entries of the cache, since memory was last given back
   StatusHistory history_;
   uv_async_t inbox_signal_{};
   std::mutex inbox_mutex_;

@@ -62,8 +62,9 @@ void Server::finish() {
   for (uv_handle_t* handle :
        {reinterpret_cast<uv_handle_t*>(&minute_), reinterpret_cast<uv_handle_t*>(&sample_),
         reinterpret_cast<uv_handle_t*>(&grace_), reinterpret_cast<uv_handle_t*>(&watchdog_),
-        reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&signals_[0]),
-        reinterpret_cast<uv_handle_t*>(&signals_[1]), reinterpret_cast<uv_handle_t*>(&signals_[2])})
+        reinterpret_cast<uv_handle_t*>(&age_cache_), reinterpret_cast<uv_handle_t*>(&inbox_signal_),
+        reinterpret_cast<uv_handle_t*>(&signals_[0]), reinterpret_cast<uv_handle_t*>(&signals_[1]),
+        reinterpret_cast<uv_handle_t*>(&signals_[2])})
     uv_close(handle, nullptr);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
 }

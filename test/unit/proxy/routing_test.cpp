@@ -162,17 +162,23 @@ TEST_CASE("a cached answer has its life, and one of an absence a shorter one") {
   cache.put("b", nullptr, 100);
   CHECK(**cache.find("a", 2099) == "new");
   CHECK(cache.find("b", 1099) == std::optional<const std::string*>(nullptr));
-  CHECK(cache.entries(1099) == 2);
+  CHECK(cache.age(1099, 10) == 0);
+  CHECK(cache.entries() == 2);
   CHECK_FALSE(cache.find("a", 2100));
   CHECK_FALSE(cache.find("b", 1100));
-  CHECK(cache.entries(1100) == 1);
+  CHECK(cache.age(1100, 10) == 1);
+  CHECK(cache.entries() == 1);
   CHECK_FALSE(cache.find("c", 0));
+  cache.put("a", nullptr, 1200);  // the account is not mapped any more
+  CHECK(cache.find("a", 1300) == std::optional<const std::string*>(nullptr));
+  CHECK(cache.entries() == 1);
   cache.clear();
-  CHECK(cache.entries(0) == 0);
+  CHECK(cache.entries() == 0);
+  CHECK_FALSE(cache.find("a", 1300));
 }
 
 TEST_CASE("a cache keeps its bound, and what is used outlives what is not") {
-  for (const uint64_t bound : {2, 100, 5000}) {
+  for (const uint64_t bound : {4, 100, 5000}) {
     CAPTURE(bound);
     conf::MappingConf conf;
     conf.cache_max_entries = bound;
@@ -180,11 +186,70 @@ TEST_CASE("a cache keeps its bound, and what is used outlives what is not") {
     const std::string name = "new";
     cache.put("often", &name, 0);
     for (int i = 0; i < 20'000; ++i) {
-      cache.put("seldom" + std::to_string(i), nullptr, 0);
+      cache.put("seldom" + std::to_string(i), &name, 0);
       REQUIRE(cache.find("often", 0));
     }
-    CHECK(cache.entries(0) <= bound);
+    CHECK(cache.entries() <= bound);
   }
+}
+
+TEST_CASE("names that nobody has do not push accounts out of the cache") {
+  conf::MappingConf conf;
+  conf.cache_max_entries = 40'000;
+  RouteCache cache(conf);
+  const std::string name = "new";
+  const auto account = [](int i) { return "account" + std::to_string(i) + "@example.com"; };
+  for (int i = 0; i < 20'000; ++i) cache.put(account(i), &name, 0);
+  for (int i = 0; i < 100'000; ++i) cache.put("stranger" + std::to_string(i), nullptr, 0);
+  for (int i = 0; i < 20'000; ++i) REQUIRE(cache.find(account(i), 0));
+  CHECK(cache.entries() <= 30'000);
+}
+
+TEST_CASE("expired entries are freed a few at a time, and nothing of them stays") {
+  conf::MappingConf conf;
+  conf.cache_max_entries = 100'000;
+  conf.positive_ttl = std::chrono::seconds(2);
+  conf.negative_ttl = std::chrono::seconds(1);
+  RouteCache cache(conf);
+  const std::string name = "new";
+  for (int i = 0; i < 70'000; ++i) cache.put("account" + std::to_string(i), &name, 0);
+  const size_t full = cache.entries();
+  CHECK(full > 69'000);
+  CHECK(cache.age(1999, 1000) == 0);
+  size_t freed = 0;
+  for (size_t calls = 0;; ++calls) {
+    const size_t now = cache.age(2000, 1000);
+    freed += now;
+    if (now < 1000) break;
+    REQUIRE(calls < 100);
+  }
+  CHECK(freed == full);
+  CHECK(cache.entries() == 0);
+
+  // What clear() forgot is freed in the same way.
+  for (int i = 0; i < 5000; ++i) cache.put("account" + std::to_string(i), &name, 3000);
+  cache.clear();
+  CHECK(cache.entries() == 0);
+  CHECK(cache.age(3000, 1000) == 1000);
+  CHECK(cache.age(3000, 10'000) == 4000);
+  CHECK(cache.age(3000, 10'000) == 0);
+}
+
+TEST_CASE("an answer that comes again has a new life and keeps its place among the used ones") {
+  conf::MappingConf conf;
+  conf.positive_ttl = std::chrono::seconds(2);
+  conf.cache_max_entries = 4;
+  RouteCache cache(conf);
+  const std::string name = "new";
+  cache.put("a", &name, 0);
+  cache.put("b", &name, 0);
+  CHECK(cache.find("a", 0));
+  cache.put("a", &name, 1000);
+  CHECK(cache.find("a", 2999));
+  cache.put("c", &name, 1000);
+  cache.put("d", &name, 1000);  // three are the bound: b goes, which nobody asked for
+  CHECK(cache.find("a", 1000));
+  CHECK_FALSE(cache.find("b", 1000));
 }
 
 TEST_CASE("a cache of none remembers nothing, and no cache a name that is no address") {
@@ -195,14 +260,14 @@ TEST_CASE("a cache of none remembers nothing, and no cache a name that is no add
     RouteCache cache(conf);
     cache.put("a", &name, 0);
     cache.put("b", nullptr, 0);
-    CHECK(cache.entries(0) <= bound);
+    CHECK(cache.entries() <= bound);
     if (bound == 0) CHECK_FALSE(cache.find("b", 0));
   }
   RouteCache cache(conf::MappingConf{});
   cache.put(std::string(RouteCache::longest_identifier, 'x'), nullptr, 0);
   cache.put(std::string(RouteCache::longest_identifier + 1, 'x'), nullptr, 0);
   cache.put(std::string(40'000, 'y'), &name, 0);
-  CHECK(cache.entries(0) == 1);
+  CHECK(cache.entries() == 1);
 }
 
 TEST_CASE("what a store of the past says is not remembered") {
@@ -220,9 +285,9 @@ TEST_CASE("what a store of the past says is not remembered") {
   // A connection keeps what it was accepted under.
   const Route late = find_route(*past, "alice@example.com", 0, world.counters.workers[0]);
   CHECK(late.destination->conf.name == "old");
-  CHECK(cache.entries(0) == 0);
+  CHECK(cache.entries() == 0);
   CHECK(world.leads_to("alice@example.com") == "new");
-  CHECK(cache.entries(0) == 1);
+  CHECK(cache.entries() == 1);
 }
 
 TEST_CASE("a login finds its destination by the mailbox it names") {
