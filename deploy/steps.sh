@@ -27,8 +27,8 @@ step_pulse() {
   done
 }
 
-# step TITLE COMMAND [ARGUMENT...]: the command's status is the step's; 77 says it could not run here. A
-# function step_note, where the caller has one, is given that status and may print a word on the result.
+# step TITLE COMMAND [ARGUMENT...]: the command's status is the step's; 77 says it could not run here, 78 that this
+# machine cannot be made to run it; its last line says why. A function step_note, where the caller has one, is given that status and may print a word on the result.
 step_note() { :; }
 step() {
   local title=$1 start=$SECONDS status=0 verdict=ok pulse
@@ -38,9 +38,9 @@ step() {
   "$@" >"$step_log" 2>&1 </dev/null || status=$?
   kill "$pulse" 2>/dev/null || true
   wait "$pulse" 2>/dev/null || true
-  case $status in 0) ;; 77) verdict=skipped ;; *) verdict=FAILED ;; esac
+  case $status in 0) ;; 77) verdict=skipped ;; 78) verdict="not here" ;; *) verdict=FAILED ;; esac
   [ ! -t 1 ] || printf '\r\033[K'
   printf '  %-44s %s (%d s)%s\n' "$title" "$verdict" $((SECONDS - start)) "$(step_note "$status")"
-  case $status in 0) ;; 77) tail -n 1 "$step_log" ;; *) cat "$step_log" ;; esac | sed 's/^/    | /'
+  case $status in 0) ;; 77 | 78) tail -n 1 "$step_log" ;; *) cat "$step_log" ;; esac | sed 's/^/    | /'
   return "$status"
 }

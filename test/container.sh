@@ -13,7 +13,7 @@ needs_root_and buildah mmdebstrap setpriv getcap
 
 # Layers outlive the run: a second one builds only what changed.
 [ ! -d "$cache/storage" ] || [ "$(du -s --block-size=1G "$cache/storage" | cut -f1)" -lt 12 ] || rm -rf "$cache/storage"
-mkdir -p "$cache/ccache" "$cache/storage"
+mkdir -p "$cache/storage"
 driver=overlay
 buildah() { command buildah --root "$cache/storage" --runroot "$stage/run" --storage-driver "$driver" "$@"; }
 stage=$(mktemp -d /tmp/postern.XXXXXX) container=''
@@ -55,11 +55,13 @@ if [ -d subprojects/packagecache ]; then
 fi
 # The compiler's cache of this machine, for the container to use and to fill.
 ccache=$(ccache --get-config cache_dir 2>/dev/null || true)
+ccache=${ccache:-$cache/ccache}
+mkdir -p "$ccache"  # nobody may have compiled yet
 build() {  # IMAGE OPTION...
   local image=$1
   shift
   buildah build --isolation chroot --format docker --timestamp 0 -f deploy/Dockerfile \
-    --ignorefile deploy/Dockerfile.dockerignore --build-arg "DEBIAN=$base" --volume "${ccache:-$cache/ccache}:/ccache:rw" \
+    --ignorefile deploy/Dockerfile.dockerignore --build-arg "DEBIAN=$base" --volume "$ccache:/ccache:rw" \
     --tag "$image" "$@" "$stage/context"
 }
 image=localhost/postern:test-$codename

@@ -8,7 +8,13 @@ cd "$(dirname "$0")/.."
 tool=$(command -v clang-format-14 || command -v clang-format || true)
 case $([ -z "$tool" ] || "$tool" --version) in
   *" version 14."*) ;;
-  *) echo "format: clang-format 14 is not installed" && exit 77 ;;
+  *)
+    archive_has() { [ -n "$(apt-cache show --no-all-versions "$1" 2>/dev/null)" ]; }
+    if archive_has clang-format && ! archive_has clang-format-14; then
+      echo "this Debian has no clang-format 14; sources are the same on one that has" && exit 78
+    fi
+    echo "format: clang-format 14 is not installed" && exit 77
+    ;;
 esac
 sources() { find conf protocols tls proxy test \( -name '*.cpp' -o -name '*.hpp' \) -print0; }
 if [ "${1:-}" = --fix ]; then
