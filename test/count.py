@@ -21,9 +21,9 @@ def of_program(record):
         if record["result"] == "SKIP":
             return 0, 0, 1
         return int(good), int(not good), 0
-    passed, failed = (sum(int(row[i]) for row in counted) for i in (1, 2))
+    passed, failed, skipped = (sum(int(row[i]) for row in counted) for i in (1, 2, 3))
     # A program may die, or be found wanting by a sanitizer, after its last case passed.
-    return passed, failed or int(not good), 0
+    return passed, failed or int(not good), skipped
 
 
 def main(path):

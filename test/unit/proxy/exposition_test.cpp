@@ -3,6 +3,7 @@
 #include "proxy/exposition.hpp"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cctype>
 #include <cstdio>
@@ -30,6 +31,15 @@ Observed observed() {
   o.ready = true;
   o.log_dropped = 3;
   return o;
+}
+
+// Asked while the cases are registered: one that is skipped is counted as such, and nothing counts as passed.
+bool installed(const std::string& program) {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path == nullptr ? "" : path);
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (::access((folder + "/" + program).c_str(), X_OK) == 0) return true;
+  return false;
 }
 
 bool has(const std::string& page, const std::string& line) {
@@ -171,11 +181,7 @@ TEST_CASE("every series stands once, under its help and type, with names Prometh
   CHECK(types.size() > 25);
 }
 
-TEST_CASE("promtool, where it is installed, has nothing to say about the page") {
-  if (std::system("command -v promtool >/dev/null 2>&1") != 0) {
-    MESSAGE("promtool is not installed");
-    return;
-  }
+TEST_CASE("promtool has nothing to say about the page" * doctest::skip(!installed("promtool"))) {
   Counters counters(1);
   counters.listener("l", conf::Protocol::imap);
   counters.destination("old")->workers[0].protocol[0].opened.add();
