@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import dovecot_words as words
 from harness import need, program
 
 # Every service a small Postfix needs, none of them in a chroot.
@@ -111,8 +112,7 @@ class Dovecot(Peer):
         self.mail = t.folder_for("dovecot/mail")
         user = pwd.getpwnam("nobody")
         os.chown(self.mail, user.pw_uid, user.pw_gid)
-        conf = t.file("dovecot/dovecot.conf", f"""
-base_dir = {folder}/run
+        conf = t.file("dovecot/dovecot.conf", f"""{words.opening()}base_dir = {folder}/run
 state_dir = {folder}/state
 log_path = /dev/stderr
 protocols = lmtp
@@ -120,20 +120,12 @@ listen = 127.0.0.1
 ssl = no
 auth_verbose = yes
 haproxy_trusted_networks = 127.0.0.0/8
-mail_location = maildir:{self.mail}/%u
-first_valid_uid = 1
+{words.maildir(f"{self.mail}/{words.user()}")}first_valid_uid = 1
 first_valid_gid = 1
-passdb {{
-  driver = static
-  args = nopassword=y
-}}
-userdb {{
-  driver = static
-  args = uid={user.pw_uid} gid={user.pw_gid} home={self.mail}/%u allow_all_users=yes
-}}
+{words.any_password()}{words.users(user.pw_uid, user.pw_gid, f"{self.mail}/{words.user()}")}
 service lmtp {{
   inet_listener lmtp {{
-    address = 127.0.0.1
+    {words.address()} = 127.0.0.1
     port = {port}
     haproxy = yes
   }}

@@ -12,6 +12,7 @@ import socketserver
 import threading
 import time
 
+import dovecot_words as words
 from harness import need, program
 from peers import Peer, listens
 
@@ -90,11 +91,6 @@ class DovecotServer(Peer):
         self.ports = {(p, way): t.port() for p in PROTOCOLS for way in self.WAYS}
         self.ports["lmtp"] = t.port()
         t.file(f"{name}/keys/default/HS256/default", base64.b64encode(TOKEN_KEY))
-        t.file(f"{name}/oauth2.conf", f"""
-introspection_mode = local
-local_validation_key_dict = fs:posix:prefix={self.folder}/keys/
-username_attribute = email
-""")
         t.file(f"{name}/masters", "".join(f"{m}:{{PLAIN}}{MASTER_PASSWORD}\n" for m in (MASTER, f"{MASTER}@{domain}")))
         self.add_users(users)
         self.conf = t.file(f"{name}/dovecot.conf", self.text(trusted, crowd))
@@ -118,7 +114,7 @@ username_attribute = email
     def listeners(self, protocol):
         return "".join(f"""
   inet_listener {protocol}_{way.replace('-', '_')} {{
-    address = 127.0.0.1
+    {words.address()} = 127.0.0.1
     port = {self.ports[protocol, way]}
     ssl = {'yes' if way.startswith('implicit') else 'no'}
     haproxy = {'yes' if way.endswith('proxy') else 'no'}
@@ -126,7 +122,7 @@ username_attribute = email
 
     def text(self, trusted, crowd):
         # A crowd shares processes: thousands of them would be a test of this machine's memory.
-        shared = "  service_count = 0\n  client_limit = 250\n  process_limit = 100\n  vsz_limit = 2G\n" if crowd else "  process_limit = 2000\n"
+        shared = f"  {words.reused()}  client_limit = 250\n  process_limit = 100\n  vsz_limit = 2G\n" if crowd else "  process_limit = 2000\n"
         standard = {"imap": ("imap", "imaps"), "pop3": ("pop3", "pop3s"), "submission": ("submission", "submissions"),
                     "managesieve": ("sieve",)}
         services = ""
@@ -135,38 +131,29 @@ username_attribute = email
             services += f"""
 service {protocol}-login {{
   chroot =
-  service_count = 0
-  client_limit = 12000
+  {words.reused()}  client_limit = 12000
   process_limit = 4
   vsz_limit = 2G{off}{self.listeners(protocol)}
 }}
 service {protocol} {{
 {shared}}}
 """
-        return f"""
-base_dir = {self.folder}/run
+        return f"""{words.opening()}base_dir = {self.folder}/run
 state_dir = {self.folder}/state
 log_path = /dev/stderr
 protocols = imap pop3 submission sieve lmtp
 listen = 127.0.0.1
 hostname = dovecot.test
 ssl = yes
-ssl_cert = <{self.pair.chain}
-ssl_key = <{self.pair.key}
-disable_plaintext_auth = no
-auth_mechanisms = plain login oauthbearer xoauth2
+{words.certificate(self.pair.chain, self.pair.key)}{words.cleartext_logins()}auth_mechanisms = plain login oauthbearer xoauth2
 auth_verbose = yes
 auth_failure_delay = 0
 auth_master_user_separator = %
-auth_default_realm = {self.domain}
-mail_max_userip_connections = 0
+{words.default_domain(self.domain)}mail_max_userip_connections = 0
 haproxy_trusted_networks = 127.0.0.0/8
 login_trusted_networks = {trusted}
-login_log_format_elements = user=<%u> method=%m rip=%r rport=%{{rport}} lip=%l lport=%{{lport}} secured=%c session=<%{{session}}>
-mail_location = maildir:~/Maildir
-mailbox_list_index = no
+{words.login_facts()}{words.maildir("~/Maildir")}mailbox_list_index = no
 maildir_stat_dirs = no
-imap_id_log = *
 imap_idle_notify_interval = 60 s
 mailbox_idle_check_interval = 1 s
 imap_hibernate_timeout = 0
@@ -179,29 +166,12 @@ submission_relay_port = {self.relay.port}
 submission_max_mail_size = 200M
 submission_relay_trusted = no
 recipient_delimiter = +
-passdb {{
-  driver = passwd-file
-  args = {self.folder}/masters
-  master = yes
-  result_success = continue
-}}
-passdb {{
-  driver = passwd-file
-  args = username_format=%u {self.folder}/users
-  mechanisms = plain login
-}}
-passdb {{
-  driver = oauth2
-  mechanisms = oauthbearer xoauth2
-  args = {self.folder}/oauth2.conf
-}}
-userdb {{
-  driver = static
-  args = uid={self.user.pw_uid} gid={self.user.pw_gid} home={self.home}/%u allow_all_users=yes
-}}
+{words.password_file(f"{self.folder}/masters", master=True)}{words.password_file(f"{self.folder}/users", mechanisms="plain login")}
+{words.tokens(self.folder, f"{self.folder}/keys")}
+{words.users(self.user.pw_uid, self.user.pw_gid, f"{self.home}/{words.user()}")}
 service lmtp {{
   inet_listener lmtp {{
-    address = 127.0.0.1
+    {words.address()} = 127.0.0.1
     port = {self.ports['lmtp']}
   }}
 }}
@@ -222,9 +192,7 @@ service auth {{
     mode = 0666
   }}
 }}
-plugin {{
-  sieve = file:~/sieve;active=~/.dovecot.sieve
-}}
+{words.sieve()}
 {services}"""
 
     # what it has seen ----------------------------------------------------------------------------------
@@ -233,7 +201,7 @@ plugin {{
         """[{protocol, user, method, rip, ...}] of successful logins, in order."""
         out = []
         for line in self.log().splitlines():
-            found = re.search(r" ?(imap|pop3|submission|managesieve)-login: Info: Login: (.*)", line)
+            found = re.search(r" ?(imap|pop3|submission|managesieve)-login: Info: (?:Login|Logged in): (.*)", line)
             if found:
                 facts = dict(re.findall(r"(\w+)=<?([^>, ]*)>?", found[2]))
                 facts["protocol"] = found[1]

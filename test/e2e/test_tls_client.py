@@ -24,6 +24,11 @@ def s_client(port, *args, name=NAME, feed=b"", timeout=15):
     return (done.stdout + done.stderr).decode(errors="replace")
 
 
+def shows(output, name):
+    """Whether that is the subject it saw; OpenSSL 3.0 and 3.5 print it differently."""
+    return re.search(rf"\bCN ?= ?{re.escape(name)}$", output, re.M) is not None
+
+
 def negotiated(output):
     """(protocol, suite) of a completed handshake, or None."""
     found = re.search(r"^New, (\S+), Cipher is (\S+)$|^Reused, (\S+), Cipher is (\S+)$", output, re.M)
@@ -63,7 +68,7 @@ def test_scenario_223_certificates_are_chosen_by_name(t):
     check_names(t, daemon, {"alpha.test": a, "ALPHA.test": a, "host.alpha.test": a, "x.wild.test": w, "wild.test": w,
                             "a.b.alpha.test": d, "unknown.example": d, None: d})
     out = s_client(daemon.port("smtp"), "-showcerts", name="alpha.test.")
-    assert "CN = alpha.test" in out, "one trailing dot is removed"
+    assert shows(out, "alpha.test"), "one trailing dot is removed"
 
 
 @test(quick=True)
@@ -82,7 +87,7 @@ def test_scenario_225_without_a_match_a_self_signed_certificate_stays_the_same_a
     daemon.reload()
     assert presented(t, daemon.port("smtp"), None) in ders, "a reload made another self-signed certificate"
     text = s_client(daemon.port("smtp"), name="unknown.example")
-    assert "CN = localhost" in text, text[:500]
+    assert shows(text, "localhost"), text[:500]
     check_names(t, daemon, {"alpha.test": a, "beta.test": b})
     bare = front(t)
     assert presented(t, bare.port("smtp"), None) not in (a.der, b.der), "no entry at all works, too"
@@ -111,9 +116,9 @@ def test_ecdsa_and_rsa_stand_side_by_side_for_one_name(t):
         stream = wire.tls_connect(daemon.port("smtp"), context, NAME)
         assert stream.tls.getpeercert(binary_form=True) == pair.der, suite
     out = s_client(daemon.port("smtp"), "-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256")
-    assert negotiated(out) and "Peer signature type: RSA-PSS" in out, out[-1500:]
+    assert negotiated(out) and re.search("Peer signature type: (RSA-PSS|rsa_pss_rsae_sha256)", out), out[-1500:]
     out = s_client(daemon.port("smtp"), "-tls1_3", "-sigalgs", "ecdsa_secp256r1_sha256")
-    assert negotiated(out) and "Peer signature type: ECDSA" in out, out[-1500:]
+    assert negotiated(out) and re.search("Peer signature type: (ECDSA|ecdsa_secp256r1_sha256)", out), out[-1500:]
 
 
 @test(quick=True)
@@ -140,7 +145,7 @@ def test_scenario_228_each_suite_and_each_group_alone_and_nothing_weak(t):
     for group, label in GROUPS.items():
         for version in ("-tls1_2", "-tls1_3"):
             out = s_client(port, version, "-groups", group)
-            assert negotiated(out) and f"Server Temp Key: {label}" in out, (group, version, out[-600:])
+            assert negotiated(out) and re.search(f"(Server|Peer) Temp Key: {label}", out), (group, version, out[-600:])
     for weak in ("AES128-SHA", "AES256-SHA256", "AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384",
                  "DHE-RSA-AES256-GCM-SHA384", "aNULL", "NULL", "ECDHE-RSA-AES256-SHA"):
         out = s_client(port, "-tls1_2", "-cipher", weak + ":@SECLEVEL=0")

@@ -7,7 +7,7 @@ import time
 
 import wire
 from harness import test
-from test_tls_client import NAME, TLS12, TLS13, check_names, front, negotiated, presented, s_client
+from test_tls_client import NAME, TLS12, TLS13, check_names, front, negotiated, presented, s_client, shows
 
 
 def swap(pair, target):
@@ -146,7 +146,7 @@ def test_a_session_of_one_name_is_not_resumed_under_another_certificate(t):
     for version in ("-tls1_2", "-tls1_3"):
         out = resume(t, port, port, version, "alpha.test", "beta.test")
         assert negotiated(out) and not reused(out), f"{version}: resumed under another name"
-        assert "CN = beta.test" in out, f"{version}: the certificate of the other name"
+        assert shows(out, "beta.test"), f"{version}: the certificate of the other name"
         assert reused(resume(t, port, port, version, "alpha.test", "alpha.test")), version
 
 

@@ -92,6 +92,20 @@ def test_a_hello_in_single_bytes_and_in_many_records_is_served(t):
         stream.handshake().expect("220 relay\r\n")
 
 
+def extensions(record):
+    """(type, begin, end) of each extension of a ClientHello that came in one record."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + record[at]  # session id
+    at += 2 + int.from_bytes(record[at:at + 2], "big")  # suites
+    at += 1 + record[at]  # compression
+    last = at + 2 + int.from_bytes(record[at:at + 2], "big")
+    at += 2
+    while at < last:
+        kind, size = (int.from_bytes(record[i:i + 2], "big") for i in (at, at + 2))
+        yield kind, at + 4, at + 4 + size
+        at += 4 + size
+
+
 HYBRID = b"\x11\xec"  # X25519MLKEM768
 RETRY = bytes.fromhex("CF21AD74E59A6111BE1D8C021E65B891C2A211167ABB8C5E079E09E2C8A8339C")  # HelloRetryRequest's random
 
@@ -105,11 +119,14 @@ def test_the_hybrid_group_is_agreed_with_a_client_that_knows_nothing_else(t):
         out = s_client(daemon.port("smtp"), "-groups", "X25519MLKEM768")
         assert negotiated(out) and "X25519MLKEM768" in out, out[-800:]
     data = bytearray(hello(t))
-    groups = data.index(b"\x00\x0a", 100)
-    size = int.from_bytes(data[groups + 4:groups + 6], "big")
-    data[groups + 6:groups + 6 + size] = HYBRID + b"\xfa\xfa" * (size // 2 - 1)
-    share = data.index(b"\x00\x33\x00\x26\x00\x24\x00\x1d\x00\x20")
-    data[share + 6:share + 8] = b"\xfa\xfa"
+    for kind, at, end in extensions(data):
+        if kind == 10:  # supported_groups: the hybrid, and what no server knows
+            data[at + 2:end] = HYBRID + b"\xfa\xfa" * ((end - at - 2) // 2 - 1)
+        elif kind == 51:  # key_share: whatever was sent is for groups that no server knows
+            entry, unknown = at + 2, 0xFAFA
+            while entry < end:
+                data[entry:entry + 2] = unknown.to_bytes(2, "big")
+                entry, unknown = entry + 4 + int.from_bytes(data[entry + 2:entry + 4], "big"), unknown - 0x1010
     answer = wire.connect(daemon.port("smtp")).send(bytes(data)).recv()
     assert answer[0] == 0x16 and answer[11:43] == RETRY, answer[:60].hex()
     assert b"\x00\x33\x00\x02" + HYBRID in answer, answer.hex()
