@@ -9,11 +9,14 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
+sys.path.insert(0, f"{os.path.dirname(os.path.abspath(__file__))}/e2e")
+import dovecot_words as words  # noqa: E402  pylint: disable=wrong-import-position
+
 ACCOUNT, PASSWORD, MASTER = "alice@example.com", "wonderland", ("mover", "secret")
-CONFIGURATION = """
-base_dir = {folder}/run
+CONFIGURATION = """{opening}base_dir = {folder}/run
 state_dir = {folder}/run
 log_path = {folder}/log
 protocols = imap
@@ -23,23 +26,8 @@ default_internal_user = {user}
 default_internal_group = {group}
 default_login_user = {user}
 first_valid_uid = 1
-mail_location = maildir:{folder}/mail/%u
 auth_master_user_separator = *
-passdb {{
-  driver = passwd-file
-  args = {folder}/masters
-  master = yes
-}}
-passdb {{
-  driver = passwd-file
-  args = {folder}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = {folder}/users
-  override_fields = uid={uid} gid={gid} home={folder}/home/%u
-}}
-service imap-login {{
+{mail}{masters}{users}{userdb}service imap-login {{
   chroot =
   inet_listener imap {{
     port = {port}
@@ -57,7 +45,6 @@ service stats {{
 {more}
 """
 
-
 class Dovecot:
     def __init__(self, folder, more=""):
         with socket.create_server(("127.0.0.1", 0)) as s:
@@ -66,8 +53,11 @@ class Dovecot:
         user = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         for name in ("run", "mail", "home", "bin"):
             os.makedirs(f"{folder}/{name}")
-        self.write("dovecot.conf", CONFIGURATION.format(folder=folder, port=self.port, more=more, user=user.pw_name, uid=user.pw_uid,
-                                                        gid=user.pw_gid, group=grp.getgrgid(user.pw_gid).gr_name))
+        own = {"uid": user.pw_uid, "gid": user.pw_gid, "home": f"{folder}/home/{words.user()}"}
+        self.write("dovecot.conf", CONFIGURATION.format(
+            folder=folder, port=self.port, more=more, user=user.pw_name, group=grp.getgrgid(user.pw_gid).gr_name, opening=words.opening(),
+            mail=words.maildir(f"{folder}/mail/{words.user()}"), masters=words.password_file(f"{folder}/masters", master=True),
+            users=words.password_file(f"{folder}/users"), userdb=words.user_file(f"{folder}/users", own)))
         self.write("users", f"{ACCOUNT}:{{PLAIN}}{PASSWORD}::::::host=10.0.0.5\n")
         self.write("masters", f"{MASTER[0]}:{{PLAIN}}{MASTER[1]}\n")
         # `doveadm` on this one's own PATH is about this server.

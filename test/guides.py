@@ -4,7 +4,8 @@
 HAProxy and nginx of the guide in front of a running Postern. Links lead somewhere; benchmarks exist.
   guides.py BINARY
 A fence is preceded by `<!-- run: KIND -->`, or by `<!-- not run here: WHY -->`; one without is a mistake. Those of
-`package, STEP` are run by test/package.sh, under systemd; those of `dovecots, STEP` together, by guide_dovecots.py."""
+`package, STEP` are run by test/package.sh, under systemd; those of `dovecots, STEP` together, by guide_dovecots.py, and
+those of `machines, STEP` by guide_machines.py, which has a network for the edge and one for the mail server."""
 import glob
 import os
 import re
@@ -18,6 +19,7 @@ import time
 
 sys.dont_write_bytecode = True
 import guide_dovecots  # noqa: E402  pylint: disable=wrong-import-position
+import guide_machines  # noqa: E402  pylint: disable=wrong-import-position
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUIDES = f"{TOP}/deploy/guides"
@@ -72,7 +74,11 @@ class Place:
             self.write("postern.toml", FIRST["text"].replace("/etc/postern", f"{self.folder}/etc"))
         path = f"{self.folder}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
         result = run(["bash", "-euo", "pipefail", "-c", self.here(text)], env=os.environ | {"PATH": path})
-        return result.returncode == 0, result.stdout + result.stderr
+        # `command   # name: value` promises such a line, in the order of the commands.
+        said = re.findall(r"^([a-z]+): +(.*)$", result.stdout, re.M)
+        promised = re.findall(r"  # ([a-z]+): (.*)$", text, re.M)
+        kept = [pair for pair in said if pair[0] in {name for name, _ in promised}] == promised
+        return result.returncode == 0 and kept, result.stdout + result.stderr
 
     def prometheus(self, text):
         if not shutil.which("promtool"):
@@ -99,11 +105,11 @@ class Place:
         return result.returncode == 0, result.stderr
 
     def dovecot(self, text):
-        if not shutil.which("doveconf") or not run(["dovecot", "--version"]).stdout.startswith("2.3"):
+        if not shutil.which("doveconf"):
             return None
-        base = f"protocols = imap pop3\nssl = required\nssl_cert = <{self.folder}/etc/tls/fullchain.pem\n" \
-               f"ssl_key = <{self.folder}/etc/tls/privkey.pem\nbase_dir = {self.folder}/run\n"
-        result = run(["doveconf", "-n", "-c", self.write("dovecot.conf", base + text + "\n")])
+        # The lines of 2.3 and of 2.4 that this one needs before it looks at those of the guide.
+        base = "protocols = imap pop3 sieve\nssl = no\n" if guide_dovecots.words.old() else guide_dovecots.words.opening() + "ssl = no\n"
+        result = run(["doveconf", "-n", "-c", self.write("dovecot.conf", f"{base}base_dir = {self.folder}/run\n{text}\n")])
         right = result.returncode == 0 and "imaps_edge" in result.stdout and "haproxy = yes" in result.stdout
         return right, result.stdout + result.stderr
 
@@ -214,7 +220,7 @@ def dovecots(guide, fences, folder):
     mine = {kind.removeprefix("dovecots, "): text for kind, text in fences.items() if kind.startswith("dovecots, ")}
     if not mine:
         return
-    if not shutil.which("doveadm") or not run(["dovecot", "--version"]).stdout.startswith("2.3"):
+    if not shutil.which("doveadm"):
         COUNTS["skipped"] += 1
         return
     os.chmod(folder, 0o755)
@@ -223,6 +229,19 @@ def dovecots(guide, fences, folder):
         check(True, "")
     except (AssertionError, OSError, subprocess.SubprocessError) as error:
         check(False, f"{guide}: with real Dovecots: {error}")
+
+
+def machines(fences, binary, folder):
+    missing = guide_machines.missing()
+    if missing:
+        COUNTS["skipped"] += 1
+        print(f"dovecot-postfix: two machines: {missing}")
+        return
+    try:
+        for what in guide_machines.walk(fences, binary, folder):
+            check(True, what)
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        check(False, f"dovecot-postfix: between two machines: {error}")
 
 
 def main(binary):
@@ -248,7 +267,7 @@ def main(binary):
                     check(kind.removeprefix("package, ") in under_systemd, f"{guide}: test/package.sh does not run {kind}")
                     continue
                 fences[kind] = fence["text"]
-                if kind.startswith("dovecots, "):
+                if kind.startswith(("dovecots, ", "machines, ")):
                     continue
                 outcome = getattr(place, kind)(fence["text"])
                 if outcome is None:
@@ -258,6 +277,8 @@ def main(binary):
                     check(outcome[0], f"{guide}: {kind}:\n{fence['text']}\n{outcome[1]}")
             if guide == "behind-a-balancer":
                 balancers(place, binary, fences)
+            if guide == "dovecot-postfix":
+                machines(fences, binary, folder)
             dovecots(guide, fences, folder)
         for link in re.findall(r"\]\(([^)#]+)\)", text):
             check(link.startswith("https://") or os.path.exists(f"{os.path.dirname(document)}/{link}"), f"{guide}: {link} is not there")
