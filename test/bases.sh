@@ -29,6 +29,17 @@ persistently() {  # COMMAND...: what asks the network is tried three times; what
   return 1
 }
 
+# The lines of apt for a release, from the mirrors this machine uses.
+sources() {  # CODENAME
+  local main security
+  # shellcheck disable=SC2016 # the dollars are apt's
+  main=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)' 2>/dev/null | sed -n 's,/*$,,; s/^Debian|Debian|main|//p' | head -n 1)
+  # shellcheck disable=SC2016 # the dollars are apt's
+  security=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)' 2>/dev/null | sed -n 's,/*$,,; s/^Debian|Debian-Security|main|//p' | head -n 1)
+  main=${main:-http://deb.debian.org/debian} security=${security:-http://security.debian.org/debian-security}
+  printf 'deb %s main\n' "$main $1" "$main $1-updates" "$security $1-security"
+}
+
 base_archive() {  # what debian:NAME-slim is; prints where it lies
   local archive=$cache/base-$codename.tar
   if [ ! -s "$archive" ] || [ -n "$(find "$archive" -mtime +14)" ]; then
