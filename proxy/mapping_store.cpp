@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <string_view>
+#include <unordered_map>
 
 #include "conf/mapping_file.hpp"
 #include "conf/scalars.hpp"
@@ -55,6 +57,9 @@ std::shared_ptr<const MappingStore> FileMapping::load(const conf::Config& config
   if (origin && wall_clock() - origin->changed_ns > settled_ns) made->origin_ = *origin;
   for (const conf::DestinationConf& destination : config.destinations)
     made->names_.push_back(destination.name);
+  std::unordered_map<std::string_view, size_t> numbers;
+  for (size_t i = 0; i < made->names_.size(); ++i) numbers.emplace(made->names_[i], i);
+  for (size_t most = made->names_.size(); most > 256; most = (most + 255) / 256) ++made->width_;
 
   const std::string& path = config.mapping.file_path;
   size_t faults = 0;
@@ -65,7 +70,7 @@ std::shared_ptr<const MappingStore> FileMapping::load(const conf::Config& config
   conf::MappingVisitor measure;
   measure.line = [&](const conf::MappingLine& line) {
     ++lines;
-    bytes += line.identifier.size();
+    bytes += line.identifier.size() + made->width_;
   };
   measure.fault = [](int, std::string_view) {};
   if (!conf::visit_mapping_file(path, measure)) lines = 0;
@@ -73,12 +78,11 @@ std::shared_ptr<const MappingStore> FileMapping::load(const conf::Config& config
 
   conf::MappingVisitor keep;
   keep.line = [&](const conf::MappingLine& line) {
-    const auto name = std::ranges::find(made->names_, line.destination);
-    if (name == made->names_.end())
+    const auto number = numbers.find(line.destination);
+    if (number == numbers.end())
       return fault(line.number, line.destination_column,
                    fmt::format("destination \"{}\" is not declared", line.destination));
-    if (!made->add(conf::normalized(line.identifier, config.mapping.normalize),
-                   static_cast<uint16_t>(name - made->names_.begin())))
+    if (!made->add(conf::normalized(line.identifier, config.mapping.normalize), number->second))
       fault(line.number, 1, "the file is too large");
   };
   keep.fault = [&](int line, std::string_view why) { fault(line, 1, std::string(why)); };
@@ -101,20 +105,27 @@ size_t FileMapping::slot_of(std::string_view identifier) const {
   return at;
 }
 
-bool FileMapping::add(std::string_view identifier, uint16_t destination) {
-  if (identifier.empty() || identifier.size() > std::numeric_limits<uint16_t>::max() ||
-      text_.size() + identifier.size() > std::numeric_limits<uint32_t>::max())
+bool FileMapping::add(std::string_view identifier, size_t destination) {
+  if (identifier.empty() || text_.size() + width_ + identifier.size() > std::numeric_limits<uint32_t>::max())
     return false;
   if (count_ + count_ / 4 + 1 >= slots_.size()) grow();  // lines came between the two walks
   Slot& slot = slots_[slot_of(identifier)];
   if (slot.length == 0) {
-    slot.at = static_cast<uint32_t>(text_.size());
-    slot.length = static_cast<uint16_t>(identifier.size());
+    slot.at = static_cast<uint32_t>(text_.size() + width_);
+    slot.length = static_cast<uint32_t>(identifier.size());
+    text_.resize(text_.size() + width_);
     text_.insert(text_.end(), identifier.begin(), identifier.end());
     ++count_;
   }
-  slot.destination = destination;  // the last line wins
+  for (size_t i = 0; i < width_; ++i)  // the last line wins
+    text_[slot.at - 1 - i] = static_cast<char>(destination >> 8 * i & 0xff);
   return true;
+}
+
+size_t FileMapping::destination(const Slot& slot) const {
+  size_t number = 0;
+  for (size_t i = width_; i > 0; --i) number = number << 8 | static_cast<unsigned char>(text_[slot.at - i]);
+  return number;
 }
 
 void FileMapping::grow() {
@@ -126,7 +137,7 @@ void FileMapping::grow() {
 const std::string* FileMapping::find(std::string_view identifier) const {
   if (identifier.empty() || slots_.empty()) return nullptr;
   const Slot& slot = slots_[slot_of(identifier)];
-  return slot.length == 0 ? nullptr : &names_[slot.destination];
+  return slot.length == 0 ? nullptr : &names_[destination(slot)];
 }
 
 size_t FileMapping::memory() const { return text_.capacity() + slots_.capacity() * sizeof(Slot); }

@@ -23,7 +23,7 @@ class MappingStore {
   [[nodiscard]] virtual size_t size() const = 0;
 };
 
-/// A mapping file in memory: one block of text and one open-addressed index, about the file's size and 11
+/// A mapping file in memory: one block of text and one open-addressed index, about the file's size and 12
 /// bytes an account.
 class FileMapping final : public MappingStore {
  public:
@@ -39,9 +39,8 @@ class FileMapping final : public MappingStore {
 
  private:
   struct Slot {
-    uint32_t at = 0;           // of the identifier in text_
-    uint16_t length = 0;       // 0: free
-    uint16_t destination = 0;  // in names_
+    uint32_t at = 0;      // of the identifier in text_; the number of its destination stands before it
+    uint32_t length = 0;  // 0: free
   };
   /// What tells one state of a file from another, and what its lines were read for.
   struct Origin {
@@ -55,7 +54,8 @@ class FileMapping final : public MappingStore {
   static std::optional<Origin> origin_of(const conf::Config& config);
 
   void reserve(size_t lines, size_t bytes);
-  bool add(std::string_view identifier, uint16_t destination);
+  bool add(std::string_view identifier, size_t destination);
+  [[nodiscard]] size_t destination(const Slot& slot) const;
   [[nodiscard]] size_t slot_of(std::string_view identifier) const;
   [[nodiscard]] std::string_view text(const Slot& slot) const {
     return {text_.data() + slot.at, slot.length};
@@ -64,6 +64,7 @@ class FileMapping final : public MappingStore {
 
   Origin origin_;
   std::vector<std::string> names_;
+  size_t width_ = 1;  // bytes that the number of a destination takes in text_
   std::vector<char> text_;
   std::vector<Slot> slots_;
   size_t count_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // From a login name to a destination: the table, the cache in front of it, and the rules around both.
 #include <doctest/doctest.h>
+#include <fmt/core.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -103,6 +104,27 @@ struct World {
 };
 
 }  // namespace
+
+TEST_CASE("an account goes to its own destination, however many there are") {
+  for (const size_t count : {1, 255, 256, 257, 65'535, 65'536, 65'537, 65'540}) {
+    CAPTURE(count);
+    std::vector<size_t> asked = {0, count - 1};
+    for (const size_t edge : {3, 254, 255, 256, 257, 65'534, 65'535, 65'536, 65'539})
+      if (edge < count) asked.push_back(edge);
+    std::string text = "again@example.com d0\n";
+    for (const size_t i : asked) text += fmt::format("a{}@example.com d{}\n", i, i);
+    text += fmt::format("again@example.com d{}\n", count - 1);
+    const MappingFile file(text);
+    conf::Config config;
+    config.mapping.file_path = file.path;
+    for (size_t i = 0; i < count; ++i) config.destinations.emplace_back().name = fmt::format("d{}", i);
+    const auto store = table(config);
+    REQUIRE(store);
+    for (const size_t i : asked)
+      CHECK(found(*store, fmt::format("a{}@example.com", i)) == fmt::format("d{}", i));
+    CHECK(found(*store, "again@example.com") == fmt::format("d{}", count - 1));
+  }
+}
 
 TEST_CASE("a table finds every line of its file and nothing else") {
   std::string text = "# accounts\n";
