@@ -57,6 +57,8 @@ std::optional<Secret> token_of_file(const Draft& draft, const std::string& path)
     draft.add("admin.bearer_token_file", quoted(path) + " " + text.error().text);
     return std::nullopt;
   }
+  if (const std::string others = exposure(path); !others.empty())
+    draft.problems().warn("admin.bearer_token_file", quoted(path) + " " + others);
   Secret token{std::string(trimmed(*text))};
   wipe(*text);
   return token;

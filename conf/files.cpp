@@ -61,4 +61,17 @@ std::string file_fault(const std::string& path) {
   return {};
 }
 
+std::string exposure(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+  if (status.st_mode & S_IROTH) return "can be read by every user of this machine";
+  if (!(status.st_mode & S_IRGRP)) return {};
+  // An owner's own group has its number wherever users have groups of their own. No look into the list of
+  // users: that may ask a directory server.
+  const bool own_group = status.st_gid == status.st_uid;
+  const bool needless = status.st_uid == ::geteuid() && status.st_uid != 0;  // we read it as its owner
+  if (!own_group && !needless) return {};
+  return "can be read by everybody in group " + std::to_string(status.st_gid);
+}
+
 }  // namespace postern::conf

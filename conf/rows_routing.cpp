@@ -270,7 +270,10 @@ std::span<const Row<DestinationConf>> Rows<DestinationConf>::all() {
                                                      "Whether the backend's certificate goes unverified."),
       key<&DestinationConf::tls_client_cert>(
           "tls_client_cert", "Certificate shown to the backend, as PEM or a path.", {.check = check_pem}),
-      key<&DestinationConf::tls_client_key>("tls_client_key", "Its private key.", {.check = check_pem}),
+      key<&DestinationConf::tls_client_key>("tls_client_key",
+                                            "Its private key; who may read the file is as for "
+                                            "`tls.certificate.<name>.key`.",
+                                            {.check = check_pem}),
       key<&DestinationConf::source_ips>("source_ips",
                                         "Local addresses to connect from, round robin by family."),
       key<&DestinationConf::hide_auth_errors>(
@@ -345,7 +348,10 @@ std::span<const Row<AdminFile>> Rows<AdminFile>::all() {
   static constexpr std::array rows = {
       key<&AdminFile::bind>("bind", "Address of the management listener.", {.required = true}),
       key<&AdminFile::tls>("tls", "Must be `implicit`."),
-      key<&AdminFile::bearer_token_file>("bearer_token_file", "File with the token.", filled_text),
+      key<&AdminFile::bearer_token_file>("bearer_token_file",
+                                         "File with the token; who may read it is as for "
+                                         "`tls.certificate.<name>.key`.",
+                                         filled_text),
       key<&AdminFile::bearer_token>("bearer_token", "The token itself."),
       key<&AdminFile::min_token_len>("min_token_len", "Shortest token accepted, in bytes."),
       key<&AdminFile::lockout_threshold>("lockout_threshold",

@@ -80,8 +80,10 @@ std::span<const Row<TlsProtocols>> Rows<TlsProtocols>::all() {
 std::span<const Row<TicketConf>> Rows<TicketConf>::all() {
   static constexpr std::array rows = {
       key<&TicketConf::enable>("enable", "Whether clients get tickets to resume a session with."),
-      key<&TicketConf::file>("file",
-                             "File with keys shared between processes; unset: keys of this process only."),
+      key<&TicketConf::file>(
+          "file",
+          "File with keys shared between processes; unset: keys of this process only. Who may "
+          "read it is as for `tls.certificate.<name>.key`."),
       key<&TicketConf::rotate>("rotate", "How often a process makes a new key of its own.", positive),
       key<&TicketConf::lifetime>("lifetime", "How long a ticket is accepted; seven days at most.",
                                  {.min = 1, .max = week}),
@@ -95,8 +97,12 @@ std::span<const Row<CertificateConf>> Rows<CertificateConf>::all() {
       key<&CertificateConf::cert>("cert",
                                   "PEM chain, leaf first: a path, a `file://` URL or the text itself.",
                                   {.required = true, .check = check_pem}),
-      key<&CertificateConf::key>("key", "PEM private key of the leaf, in the same three forms.",
-                                 {.required = true, .alias = "private_key", .check = check_pem}),
+      key<&CertificateConf::key>(
+          "key",
+          "PEM private key of the leaf, in the same three forms. A file that every user "
+          "or the owner's own group can read gives a warning; a group chosen for it "
+          "(`root:ssl-cert`, `root:postern`, mode 0640) does not.",
+          {.required = true, .alias = "private_key", .check = check_pem}),
       key<&CertificateConf::subjects>("subjects",
                                       "Names this certificate answers for; empty: those it carries itself.",
                                       {.check = check_subject}),
