@@ -78,16 +78,16 @@ bool Acceptor::take_one() {
   }
   pause_ms_ = 0;
 
-  const auto& snapshot = worker_.snapshot();
-  const ListenerRuntime& listener = snapshot->listeners[listener_];
-  if (listener.occupancy->live.fetch_add(1, std::memory_order_relaxed) >= listener.conf.max_connections) {
+  const std::shared_ptr<const ListenerPolicy>& policy = worker_.snapshot()->listeners[listener_];
+  const Listener& listener = *policy->listener;
+  if (listener.occupancy->live.fetch_add(1, std::memory_order_relaxed) >= policy->conf.max_connections) {
     listener.occupancy->live.fetch_sub(1, std::memory_order_relaxed);
     ::close(fd);
     listener.counters->workers[worker_.index].rejected[static_cast<size_t>(Rejected::limit)].add();
     uint64_t suppressed = 0;
     if (listener.occupancy->full.allow(worker_.now(), suppressed))
       log::warn("max_connections reached; dropping connection",
-                {{"listener", listener.conf.name},
+                {{"listener", listener.name},
                  {"peer", conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address)).text()},
                  {"suppressed", suppressed}});
     return true;
@@ -101,7 +101,7 @@ bool Acceptor::take_one() {
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
       local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   }
-  auto session = std::make_unique<Session>(worker_, snapshot, listener_, peer, local);
+  auto session = std::make_unique<Session>(worker_, policy, peer, local);
   Session& started = *session;
   worker_.add(std::move(session));
   started.start(fd);
@@ -115,7 +115,7 @@ void Acceptor::pause(int error) {
   worker_.cells.accept_pauses.add();
   uint64_t suppressed = 0;
   if (starved_.allow(worker_.now(), suppressed))
-    log::error("accepting pauses", {{"listener", worker_.snapshot()->listeners[listener_].conf.name},
+    log::error("accepting pauses", {{"listener", worker_.snapshot()->listeners[listener_]->conf.name},
                                     {"error", uv_strerror(-error)},
                                     {"pause_ms", pause_ms_},
                                     {"suppressed", suppressed}});

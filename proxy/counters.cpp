@@ -13,6 +13,11 @@ auto values(const Map& map) {
   return list;
 }
 
+/// A listener that changes its protocol is another series: the protocol is one of the labels.
+std::string listener_key(const std::string& name, conf::Protocol protocol) {
+  return name + '/' + std::string(conf::name(protocol));
+}
+
 }  // namespace
 
 size_t auth_method(std::string_view name) {
@@ -23,28 +28,36 @@ size_t auth_method(std::string_view name) {
   return command;
 }
 
-std::shared_ptr<ListenerCounters> Counters::listener(const std::string& name, conf::Protocol protocol) {
+std::shared_ptr<ListenerCounters> Counters::listener(const std::string& name, conf::Protocol protocol) const {
   const std::lock_guard lock(mutex_);
-  // A listener that changes its protocol is another series: the protocol is one of the labels.
-  auto& entry = listeners_[name + '/' + std::string(conf::name(protocol))];
-  if (!entry) {
-    entry = std::make_shared<ListenerCounters>();
-    entry->name = name;
-    entry->protocol = protocol;
-    entry->workers = std::vector<ListenerCells>(workers.size());
-  }
-  return entry;
+  if (const auto found = listeners_.find(listener_key(name, protocol)); found != listeners_.end())
+    return found->second;
+  auto made = std::make_shared<ListenerCounters>();
+  made->name = name;
+  made->protocol = protocol;
+  made->workers = std::vector<ListenerCells>(workers.size());
+  return made;
 }
 
-std::shared_ptr<DestinationCounters> Counters::destination(const std::string& name) {
+std::shared_ptr<DestinationCounters> Counters::destination(const std::string& name) const {
   const std::lock_guard lock(mutex_);
-  auto& entry = destinations_[name];
-  if (!entry) {
-    entry = std::make_shared<DestinationCounters>();
-    entry->name = name;
-    entry->workers = std::vector<DestinationCells>(workers.size());
-  }
-  return entry;
+  if (const auto found = destinations_.find(name); found != destinations_.end()) return found->second;
+  auto made = std::make_shared<DestinationCounters>();
+  made->name = name;
+  made->workers = std::vector<DestinationCells>(workers.size());
+  return made;
+}
+
+std::shared_ptr<ListenerCounters> Counters::keep(std::shared_ptr<ListenerCounters> counters) {
+  const std::lock_guard lock(mutex_);
+  listeners_.emplace(listener_key(counters->name, counters->protocol), counters);
+  return counters;
+}
+
+std::shared_ptr<DestinationCounters> Counters::keep(std::shared_ptr<DestinationCounters> counters) {
+  const std::lock_guard lock(mutex_);
+  destinations_.emplace(counters->name, counters);
+  return counters;
 }
 
 std::vector<std::shared_ptr<const ListenerCounters>> Counters::listeners() const {

@@ -138,8 +138,14 @@ class Counters {
  public:
   explicit Counters(size_t count) : workers(count) {}
 
-  std::shared_ptr<ListenerCounters> listener(const std::string& name, conf::Protocol protocol);
-  std::shared_ptr<DestinationCounters> destination(const std::string& name);
+  /// The cells of that name, or new ones that nobody sees before keep(): a configuration may still be
+  /// refused.
+  [[nodiscard]] std::shared_ptr<ListenerCounters> listener(const std::string& name,
+                                                           conf::Protocol protocol) const;
+  [[nodiscard]] std::shared_ptr<DestinationCounters> destination(const std::string& name) const;
+  /// From now on they are there, for as long as the process. Both hand back what they were given.
+  std::shared_ptr<ListenerCounters> keep(std::shared_ptr<ListenerCounters> counters);
+  std::shared_ptr<DestinationCounters> keep(std::shared_ptr<DestinationCounters> counters);
   [[nodiscard]] std::vector<std::shared_ptr<const ListenerCounters>> listeners() const;
   [[nodiscard]] std::vector<std::shared_ptr<const DestinationCounters>> destinations() const;
 

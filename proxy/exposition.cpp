@@ -108,6 +108,12 @@ void tls_material(Page& page, const Observed& seen) {
     page.gauge({{"certificate", c.id}}, static_cast<double>(c.not_after));
 }
 
+void stale(Page& page, const Observed& seen) {
+  page.family("postern_stale", MetricType::Gauge,
+              "Items served from an older state of their file because it is bad now, by kind.");
+  for (size_t i = 0; i < stale_names.size(); ++i) page.gauge({{"item", stale_names[i]}}, seen.stale[i]);
+}
+
 void sessions(Page& page, const Counters& counters) {
   const auto destinations = counters.destinations();
   using PerProtocol = DestinationCells::PerProtocol;
@@ -227,6 +233,7 @@ std::string exposition(const Counters& counters, const Observed& observed) {
   connections(page, counters, observed);
   tls_use(page, counters);
   tls_material(page, observed);
+  stale(page, observed);
   sessions(page, counters);
   expose_logins(page, counters, observed);
   traffic(page, counters);

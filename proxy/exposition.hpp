@@ -2,12 +2,14 @@
 // From cells to Prometheus text: names, help, labels and sums (management.md 8). Pure but for reading cells.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "proxy/counters.hpp"
+#include "proxy/stale.hpp"
 
 namespace postern::proxy {
 
@@ -42,6 +44,7 @@ struct Observed {
   std::vector<Listener> listeners;
   std::vector<Destination> destinations;
   std::vector<Certificate> certificates;
+  std::array<uint64_t, stale_names.size()> stale{};  // by Stale::Item
   double ticket_key_age = 0;
   double start_time = 0;  // seconds since the epoch
   bool ready = false;

@@ -32,6 +32,12 @@ uint64_t raise_descriptor_limit() {
   return limit.rlim_cur;
 }
 
+void return_large_blocks() {
+  constexpr int large = 1 << 20;
+  ::mallopt(M_MMAP_THRESHOLD, large);
+  ::mallopt(M_TRIM_THRESHOLD, 2 * large);
+}
+
 void forbid_core_dumps() {
   if (::getrlimit(RLIMIT_CORE, &core_files) != 0) core_files = {};
   const rlimit none{0, core_files.rlim_max};

@@ -40,4 +40,8 @@ void alive();              // the watchdog's sign of life
 uint64_t watchdog_usec();  // how often it is wanted; 0: not at all
 }  // namespace service
 
+/// Large blocks, which are tables of accounts, go back to the system when they are freed, however many were
+/// freed before. Left to itself the allocator learns from each to keep the next.
+void return_large_blocks();
+
 }  // namespace postern::proxy

@@ -76,6 +76,7 @@ int Server::run() {
 }
 
 bool Server::prepare() {
+  return_large_blocks();
   conf::Loaded loaded = conf::load(file_, conf::Environment::of_process());
   settle_core_dumps(loaded.config.server.core_dumps);
   const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
@@ -84,8 +85,10 @@ bool Server::prepare() {
   lasting_.cache = std::make_shared<RouteCache>(loaded.config.mapping);
   // Also when something is wrong already: an operator hears of bad certificates in the same run.
   std::vector<std::string> restart;
-  snapshot_ = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
-  if (snapshot_) {
+  if (const auto made =
+          make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart)) {
+    publish(*made, lasting_);
+    snapshot_ = made;
     const uint64_t files = raise_descriptor_limit();
     const uint64_t own = own_descriptors(snapshot_->config, counters_->workers.size());
     if (files < own) {
@@ -149,7 +152,11 @@ void Server::open() {
   age_cache();
   sample_status();
   uv_timer_start(
-      &sample_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->sample_status(); },
+      &sample_,
+      [](uv_timer_t* handle) {
+        static_cast<Server*>(handle->data)->sample_status();
+        static_cast<Server*>(handle->data)->drop_expired_trust();
+      },
       StatusHistory::interval_s * 1000, StatusHistory::interval_s * 1000);
   if (const uint64_t usec = service::watchdog_usec())
     uv_timer_start(
@@ -230,7 +237,7 @@ void Server::age_cache() {
 
 uint64_t Server::live() const {
   uint64_t sum = 0;
-  for (const ListenerRuntime& listener : snapshot_->listeners) sum += listener.occupancy->live.load();
+  for (const auto& listener : snapshot_->listeners) sum += listener->listener->occupancy->live.load();
   return sum;
 }
 
@@ -238,8 +245,9 @@ std::string Server::metrics() const {
   Observed observed;
   observed.version = version;
   observed.tls_library = tls::library().version;
-  for (const ListenerRuntime& listener : snapshot_->listeners)
-    observed.listeners.push_back({listener.conf.name, listener.conf.protocol, listener.conf.max_connections});
+  for (const auto& listener : snapshot_->listeners)
+    observed.listeners.push_back(
+        {listener->conf.name, listener->conf.protocol, listener->conf.max_connections});
   const uint64_t now_ms = uv_now(&loop_);
   for (const auto& [name, destination] : snapshot_->destinations) {
     const Health::View view = destination->health->view(now_ms);
@@ -249,12 +257,21 @@ std::string Server::metrics() const {
     observed.certificates.push_back({certificate->id, certificate->not_after});
   observed.ticket_key_age =
       static_cast<double>(lasting_.tickets->age(std::chrono::system_clock::now()).count());
+  for (const Stale& stale : stale_now()) ++observed.stale[static_cast<size_t>(stale.item)];
   observed.start_time = start_time_;
   observed.ready = readiness().ready;
   observed.log_dropped = log::dropped();
   observed.cache_entries = snapshot_->cache->entries();
   observed.mappings = snapshot_->mapping->size();
   return exposition(*counters_, observed);
+}
+
+std::vector<Stale> Server::stale_now() const {
+  std::vector<Stale> all = snapshot_->stale;
+  const bool known =
+      std::ranges::any_of(all, [](const Stale& stale) { return stale.item == Stale::Item::ticket_keys; });
+  if (ticket_file_bad_ && !known) all.push_back({Stale::Item::ticket_keys, {}});
+  return all;
 }
 
 Readiness Server::readiness() const {

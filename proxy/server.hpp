@@ -45,12 +45,13 @@ class Server {
 
   void reload(Scope scope);
   void reloaded(Reload& done);
-  void swap_in(std::shared_ptr<const Snapshot> made, bool full, std::vector<std::string> restart);
+  void swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std::string> restart);
   void reload_over(bool full);
   void watch_files();
   void files_changed(const std::vector<std::string>& changed);
   void each_minute();
   void age_cache();
+  void drop_expired_trust();
   void sample_status();
 
   void drain(int signal);
@@ -62,6 +63,7 @@ class Server {
   [[nodiscard]] std::string status() const;
   [[nodiscard]] Readiness readiness() const;
   [[nodiscard]] uint64_t live() const;
+  [[nodiscard]] std::vector<Stale> stale_now() const;
 
   const std::string file_;
   const Confinement confinement_;
@@ -85,7 +87,8 @@ class Server {
   std::vector<std::function<void()>> inbox_;
 
   bool reloading_ = false;
-  bool config_refused_ = false;  // one that was published: tried again with the next change
+  bool ticket_file_bad_ = false;  // when it was read again between reloads
+  bool config_refused_ = false;   // one that was published: tried again with the next change
   std::optional<Scope> reload_again_;
   bool draining_ = false;
   bool cutting_ = false;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A new snapshot beside the running one: built off the loop, swapped whole, or not at all.
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <utility>
 
@@ -23,6 +25,14 @@ bool published(const std::string& file) {
   return !error && !target.empty() && *target.begin() == "..data";
 }
 
+/// What the configuration before was made of was small pieces among others; the allocator gives them back to
+/// the system only when told to. That looks at all of its memory, so it is done beside the loop.
+void return_memory(uv_loop_t* loop) {
+  auto* work = new uv_work_t;
+  uv_queue_work(
+      loop, work, [](uv_work_t*) { ::malloc_trim(0); }, [](uv_work_t* done, int) { delete done; });
+}
+
 }  // namespace
 
 /// One reload on its way through libuv's pool. The pool thread touches only this.
@@ -33,7 +43,7 @@ struct Server::Reload {
   std::shared_ptr<const Snapshot> previous;
   conf::Problems problems;
   std::vector<std::string> restart;
-  std::shared_ptr<const Snapshot> made;
+  std::shared_ptr<Snapshot> made;
 };
 
 void Server::reload(Scope scope) {
@@ -90,8 +100,10 @@ void Server::reloaded(Reload& done) {
 }
 
 /// Every worker takes the new snapshot; when the last one has, the reload is done and is said to be.
-void Server::swap_in(std::shared_ptr<const Snapshot> made, bool full, std::vector<std::string> restart) {
-  const auto before = std::exchange(snapshot_, std::move(made));
+void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std::string> restart) {
+  publish(*made, lasting_);
+  ticket_file_bad_ = false;  // if it is bad, the snapshot says so
+  const auto before = std::exchange(snapshot_, std::shared_ptr<const Snapshot>(std::move(made)));
   snapshot_->cache->begin(snapshot_->era);
   if (!same_answers(before->config, snapshot_->config)) snapshot_->cache->clear();
   const conf::ServerConf& server = snapshot_->config.server;
@@ -99,6 +111,12 @@ void Server::swap_in(std::shared_ptr<const Snapshot> made, bool full, std::vecto
   if (!restart.empty() && full)
     log::warn("changes that need a restart are not applied",
               {{"keys", fmt::format("{}", fmt::join(restart, "; "))}});
+  if (!snapshot_->stale.empty()) {
+    std::vector<std::string> items;
+    for (const Stale& stale : snapshot_->stale) items.push_back(text(stale));
+    log::error("bad files, what they last held stays in use",
+               {{"items", fmt::format("{}", fmt::join(items, ", "))}});
+  }
   watch_files();
 
   const auto left = std::make_shared<std::atomic<size_t>>(workers_.size());
@@ -108,6 +126,7 @@ void Server::swap_in(std::shared_ptr<const Snapshot> made, bool full, std::vecto
       if (left->fetch_sub(1) != 1) return;
       post([this, full] {
         counters_->reloads_ok.fetch_add(1);
+        return_memory(&loop_);
         log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
         reload_over(full);
       });
@@ -142,12 +161,28 @@ void Server::watch_files() {
   watcher_->watch(files);
 }
 
+/// What has expired is trusted no longer than until this next looks: the roots are loaded anew without it,
+/// and with them goes what backends have shown.
+void Server::drop_expired_trust() {
+  if (reloading_ || !snapshot_->trust || !snapshot_->trust->outlived(std::time(nullptr))) return;
+  const bool nothing_to_load = std::ranges::any_of(
+      snapshot_->stale, [](const Stale& stale) { return stale.item == Stale::Item::roots; });
+  if (nothing_to_load) return;
+  log::info("a certificate that backends were verified by has expired");
+  reload(Scope::watched_files);
+}
+
 void Server::each_minute() {
   const auto now = std::chrono::system_clock::now();
-  if (auto changed = lasting_.tickets->refresh(now); !changed)
-    log::error("ticket keys", {{"error", changed.error().text}});
-  else if (*changed)
-    log::info("ticket keys rotated", {{"warning", lasting_.tickets->warning()}});
+  // A reload that is on its way has read the file as well, and is about to publish what it found.
+  if (!reloading_) {
+    auto changed = lasting_.tickets->refresh(now);
+    ticket_file_bad_ = !changed;
+    if (!changed)
+      log::error("ticket keys", {{"error", changed.error().text}});
+    else if (*changed)
+      log::info("ticket keys rotated", {{"warning", lasting_.tickets->warning()}});
+  }
   for (const auto& certificate : snapshot_->certificates->all())
     if (certificate->not_after < std::chrono::system_clock::to_time_t(now))
       log::warn("certificate has expired", {{"certificate", certificate->id}});

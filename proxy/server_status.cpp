@@ -13,16 +13,18 @@ namespace postern::proxy {
 namespace {
 
 void add_listeners(Status& status, const Counters& counters, const Snapshot& snapshot) {
-  for (const ListenerRuntime& listener : snapshot.listeners) {
+  for (const auto& policy : snapshot.listeners) {
+    const ListenerPolicy& listener = *policy;
+    const auto& cells = listener.listener->counters->workers;
     Status::Listener row;
     row.name = listener.conf.name;
     row.protocol = conf::name(listener.conf.protocol);
     row.tls = conf::name(listener.conf.tls_mode);
     for (const conf::SocketAddress& address : listener.conf.bind) row.addresses.push_back(address.text());
-    row.active = listener.occupancy->live.load();
+    row.active = listener.listener->occupancy->live.load();
     row.limit = listener.conf.max_connections;
-    row.accepted = sum(listener.counters->workers, [](const ListenerCells& c) { return c.accepted.get(); });
-    row.rejected = sum(listener.counters->workers, [](const ListenerCells& c) { return total(c.rejected); });
+    row.accepted = sum(cells, [](const ListenerCells& c) { return c.accepted.get(); });
+    row.rejected = sum(cells, [](const ListenerCells& c) { return total(c.rejected); });
     status.listeners.push_back(std::move(row));
   }
   std::array<bool, interactive_count> listened{};
@@ -109,6 +111,7 @@ std::string Server::status() const {
     status.certificates.push_back({certificate->id, certificate->shown, certificate->not_after});
   status.tls = {tls_side(*counters_, "clients", &WorkerCells::client),
                 tls_side(*counters_, "backends", &WorkerCells::backend)};
+  for (const Stale& stale : stale_now()) status.stale.push_back(text(stale));
   const ProcessFacts facts = process_facts();
   status.resident_bytes = facts.resident_bytes;
   status.open_fds = facts.open_fds;

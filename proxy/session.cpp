@@ -42,12 +42,12 @@ std::array<char, 18> next_id() {
 
 }  // namespace
 
-Session::Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number,
+Session::Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy,
                  const conf::SocketAddress& peer, const conf::SocketAddress& local)
     : worker_(worker),
-      snapshot_(std::move(snapshot)),
+      listener_(policy->listener),
+      policy_(std::move(policy)),
       accepted_(worker.now()),
-      listener_(static_cast<uint32_t>(number)),
       peer_(peer),
       local_(local),
       id_(next_id()),
@@ -56,12 +56,12 @@ Session::Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_
           *worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
       client_(worker, *this),
       deadline_(accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count())) {
-  listener().counters->workers[worker_.index].accepted.add();
+  listener_->counters->workers[worker_.index].accepted.add();
 }
 
 Session::~Session() {
-  listener().counters->workers[worker_.index].closed.add();
-  listener().occupancy->live.fetch_sub(1, std::memory_order_relaxed);
+  listener_->counters->workers[worker_.index].closed.add();
+  listener_->occupancy->live.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // --- accept and PROXY header ------------------------------------------------------------------------
@@ -80,8 +80,7 @@ void Session::start(int fd) {
   // A peer without a header waits for the greeting where the server speaks first; do not wait for each other.
   if (!required && protocols::row(conf.protocol).server_speaks_first &&
       conf.tls_mode != conf::TlsMode::implicit)
-    due = std::min(due,
-                   accepted_ + static_cast<uint64_t>(snapshot_->config.server.proxy_header_timeout.count()));
+    due = std::min(due, accepted_ + static_cast<uint64_t>(settings().server.proxy_header_timeout.count()));
   timer_.at(due);
   client_.read(true);
 }
@@ -151,7 +150,7 @@ void Session::dial() {
   caller.peer = peer_;
   caller.local = local_;
   caller.ttl = ttl();
-  caller.listener = listener().conf.name;
+  caller.listener = listener_->name;
   caller.session = id();
   if (const tls::Engine* engine = client_.tls()) {
     caller.tls = true;
@@ -159,9 +158,11 @@ void Session::dial() {
     caller.alpn = engine->alpn();
     caller.server_name = engine->server_name();
   }
+  // The wait for a backend is bounded, so it may keep the whole of what is current.
   DialEvents& events = *this;
   const conf::Protocol protocol = listener().conf.protocol;
-  dial_ = std::make_unique<Dial>(worker_, snapshot_, destination_, protocol, caller, events);
+  dial_ = std::make_unique<Dial>(worker_, worker_.snapshot(), destination_, protocol, caller, events);
+  counted_ = destination_->counters.get();
   if (login_) {
     protocols::ReplayRules& rules = login_->replay_rules;
     rules = {};
@@ -171,7 +172,7 @@ void Session::dial() {
     }
     rules.allow_plaintext = destination_->conf.allow_plaintext_auth;
     rules.client = {peer_, local_, caller.ttl, id(), client_.secured()};
-    rules.hostname = snapshot_->config.server.hostname;
+    rules.hostname = settings().server.hostname;
     dial_->conduct(rules, login_->credentials);
     login_->stage_began = uv_hrtime();
   }
@@ -193,7 +194,7 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   story_->ready_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   login_->stage_began = uv_hrtime();
   phase_ = Phase::replaying;
-  timer_.in(static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count()));
+  timer_.in(static_cast<uint64_t>(settings().server.backend_timeout.count()));
   StreamEvents& events = *this;
   backend_->belong_to(events);
   if (protocols::is_premature(listener().conf.protocol, login_->backend_input.view()))
@@ -217,13 +218,16 @@ bool Session::ahead() const { return login_ ? login_->input.full() : early_.size
 
 void Session::bridge() {
   phase_ = Phase::bridging;
-  const auto protocol = static_cast<size_t>(listener().conf.protocol);
+  const auto protocol = static_cast<size_t>(listener_->protocol);
   timer_.stop();
-  destination_->counters->workers[worker_.index].protocol[protocol].opened.add();
+  counted_->workers[worker_.index].protocol[protocol].opened.add();
   BridgeEvents& events = *this;
-  bridge_.emplace(worker_, client_, *backend_,
-                  static_cast<uint64_t>(snapshot_->config.server.bridge_idle.count()),
+  bridge_.emplace(worker_, client_, *backend_, static_cast<uint64_t>(settings().server.bridge_idle.count()),
                   worker_.cells.bytes_to_backend[protocol], worker_.cells.bytes_to_client[protocol], events);
+  // From here on counters, occupancy and time limits are all it takes; and, where the backend's tickets are
+  // still to come, the place for them.
+  policy_.reset();
+  if (login_ || !backend_->tls()) destination_.reset();
   const auto login = std::exchange(login_, nullptr);
   const std::vector<uint8_t> early = std::exchange(early_, {});
   if (!login) return bridge_->run({early, {}, client_over_, client_clean_});
@@ -235,11 +239,11 @@ void Session::bridge() {
 }
 
 void Session::backend_spoke() {
-  if (const tls::Engine* engine = backend_->tls()) {
-    auto& row = destination_->resume[worker_.index];
-    if (auto resumption = engine->resumption())
-      row[static_cast<size_t>(listener().conf.protocol)] = std::move(resumption);
-  }
+  const tls::Engine* engine = backend_->tls();
+  if (!engine || !destination_) return;
+  if (auto resumption = engine->resumption())
+    destination_->resume[worker_.index][static_cast<size_t>(listener_->protocol)] = std::move(resumption);
+  if (phase_ == Phase::bridging) destination_.reset();
 }
 
 void Session::bridge_over(Fault fault) { close(fault); }
@@ -343,10 +347,10 @@ void Session::close(Fault fault, std::string_view detail) {
   if (phase_ == Phase::closing) return;
   const bool bridged = phase_ == Phase::bridging;
   record(fault, detail);
-  auto& cells = listener().counters->workers[worker_.index];
+  auto& cells = listener_->counters->workers[worker_.index];
   if (bridged) {
-    const auto protocol = static_cast<size_t>(listener().conf.protocol);
-    auto& ended = destination_->counters->workers[worker_.index].protocol[protocol].ended;
+    const auto protocol = static_cast<size_t>(listener_->protocol);
+    auto& ended = counted_->workers[worker_.index].protocol[protocol].ended;
     ended[static_cast<size_t>(row(fault).end)].add();
     worker_.cells.session_seconds[protocol].observe(session_bounds, (worker_.now() - accepted_) * 1000);
     bridge_->stop();

@@ -28,8 +28,8 @@ class Worker;
 
 class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::DialogueEvents {
  public:
-  Session(Worker& worker, std::shared_ptr<const Snapshot> snapshot, size_t number,
-          const conf::SocketAddress& peer, const conf::SocketAddress& local);
+  Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
+          const conf::SocketAddress& local);
   ~Session();
 
   void start(int fd);
@@ -84,15 +84,17 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void settle(Stream& stream);
   void record(Fault fault, std::string_view detail) const;
 
-  [[nodiscard]] const ListenerRuntime& listener() const { return snapshot_->listeners[listener_]; }
+  /// How the listener treated connections when it accepted this one; only before the bridge.
+  [[nodiscard]] const ListenerPolicy& listener() const { return *policy_; }
+  [[nodiscard]] const SessionPolicy& settings() const { return *policy_->session; }
   [[nodiscard]] std::string_view id() const { return {id_.data(), id_.size() - 1}; }
 
   Worker& worker_;
-  std::shared_ptr<const Snapshot> snapshot_;
+  const std::shared_ptr<Listener> listener_;
+  std::shared_ptr<const ListenerPolicy> policy_;  // until bytes flow: no session pins it for hours
   Session* next_ = nullptr;
   Session* previous_ = nullptr;
   uint64_t accepted_;
-  const uint32_t listener_;
   Phase phase_ = Phase::proxy_header;
   bool client_over_ = false;  // the client's input ended before the bridge
   bool client_clean_ = true;  // and it did so in order
@@ -111,7 +113,8 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   std::unique_ptr<Introduction> introduction_;
   std::unique_ptr<PreLogin> login_;                 // until bytes flow
   std::unique_ptr<Story> story_;                    // of protocols with a login
-  std::shared_ptr<const Destination> destination_;  // chosen; null before
+  std::shared_ptr<const Destination> destination_;  // chosen; null before, and once nothing is left to do
+  DestinationCounters* counted_ = nullptr;          // of the one chosen; they live as long as the process
   uint64_t deadline_;                               // of whatever must be over before a login
   std::unique_ptr<Dial> dial_;
   std::unique_ptr<Stream> backend_, spent_;  // spent: refused a login, and may be what is calling

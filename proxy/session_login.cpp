@@ -38,13 +38,13 @@ void Session::greet() {
   login_ = std::make_unique<PreLogin>();
   story_ = std::make_unique<Story>();
   PreLogin& login = *login_;
-  const std::string& hostname = snapshot_->config.server.hostname;
+  const std::string& hostname = settings().server.hostname;
   login.hostname = hostname.empty() ? local_.ip.text() : hostname;
-  login.rules.capabilities = &snapshot_->config.capabilities[static_cast<size_t>(conf.protocol)];
+  login.rules.capabilities = &settings().capabilities[static_cast<size_t>(conf.protocol)];
   login.rules.hostname = login.hostname;
   login.rules.greeting = conf.greeting;
   login.rules.can_upgrade = conf.tls_mode == conf::TlsMode::starttls;
-  login.rules.courtesy = snapshot_->config.server.extended_replies;
+  login.rules.courtesy = settings().server.extended_replies;
   login.rules.max_failures = conf.max_auth_attempts;
   protocols::DialogueEvents& events = *this;
   login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
@@ -121,7 +121,7 @@ void Session::clear_text_discarded(size_t bytes) {
 
 /// What an upstream of ours said of hops left counts if we believe that upstream.
 uint32_t Session::ttl() const {
-  const uint32_t own = snapshot_->config.server.proxy_ttl;
+  const uint32_t own = settings().server.proxy_ttl;
   if (!login_ || !login_->credentials.ttl) return own;
   const auto& trusted = listener().conf.proxy_trusted;
   const conf::Ip& upstream = introduction_ ? introduction_->via.ip : peer_.ip;
@@ -137,9 +137,9 @@ void Session::route() {
   story_->asked_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   story_->ready_ms = story_->answered_ms = Story::never;
   timer_.stop();
-  const std::string name =
-      protocols::routing_name(login.credentials, snapshot_->config.oauth.jwt_username_claim);
-  Route route = find_route(*snapshot_, name, worker_.now(), worker_.cells);
+  const std::string name = protocols::routing_name(login.credentials, settings().oauth.jwt_username_claim);
+  // Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
+  Route route = find_route(*worker_.snapshot(), name, worker_.now(), worker_.cells);
   story_->account = redacted(route.identifier);
   if (route.how == Route::How::refused) {
     log::warn("rejecting login: routing identifier contains invalid characters",

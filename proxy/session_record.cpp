@@ -14,15 +14,14 @@ namespace postern::proxy {
 void Session::record(Fault fault, std::string_view detail) const {
   if (!log::enabled(LogLevel::info)) return;
   const bool bridged = phase_ == Phase::bridging;
-  const ListenerRuntime& from = listener();
   const FaultRow& why = row(fault);
 
   std::vector<Field> fields;
   fields.reserve(40);
   const std::string peer = peer_.text();
   fields.emplace_back("session", id());
-  fields.emplace_back("listener", from.conf.name);
-  fields.emplace_back("protocol", conf::name(from.conf.protocol));
+  fields.emplace_back("listener", listener_->name);
+  fields.emplace_back("protocol", conf::name(listener_->protocol));
   fields.emplace_back("peer", peer);
   const std::string via = introduction_ ? introduction_->via.text() : std::string();
   fields.emplace_back("via", via);
@@ -33,8 +32,8 @@ void Session::record(Fault fault, std::string_view detail) const {
       fields.emplace_back("mechanism", auth_method_names[auth_method(story_->method)]);
     if (story_->attempts) fields.emplace_back("refused_logins", story_->attempts);
   }
-  if (destination_) {
-    fields.emplace_back("destination", destination_->conf.name);
+  if (counted_) {
+    fields.emplace_back("destination", counted_->name);
     if (backend_address_.port) backend = backend_address_.text();
     fields.emplace_back("backend", backend);
   }

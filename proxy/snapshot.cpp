@@ -27,30 +27,79 @@ bool same_backend(const conf::DestinationConf& a, const conf::DestinationConf& b
   return true;
 }
 
-std::shared_ptr<const Destination> make_destination(const conf::DestinationConf& conf, const Lasting& lasting,
-                                                    const Snapshot* previous,
-                                                    std::shared_ptr<const tls::TrustStore>& trust,
-                                                    conf::Problems& problems) {
+/// One snapshot on its way, and what its steps share.
+struct Making {
+  Snapshot& made;
+  const Lasting& lasting;
+  const Snapshot* previous;  // null: the first
+  bool lenient;              // a bad file leaves what was made of its last good state
+  conf::Problems& problems;
+
+  void keep(Stale::Item item, const std::string& name, const std::string& key, const std::string& why) const {
+    problems.warn(key, why + "; what it last held stays in use");
+    made.stale.push_back({item, name});
+  }
+  void done(std::string_view step) const {
+    if (lasting.step_done) lasting.step_done(step, problems);
+  }
+};
+
+/// The roots that backends are verified by; the ones that are there, if their files have not changed.
+void load_trust(const Making& making, const conf::DestinationConf& wants) {
+  auto& trust = making.made.trust;
+  const auto old = making.previous ? making.previous->trust : nullptr;
+  if (!trust) trust = tls::TrustStore::load(old);
+  if (trust->problem().empty() || wants.tls_allow_invalid_certs) return;
+  const bool lost = old && old->roots() > 0 && !trust->read_any();
+  if (lost && making.lenient) {
+    making.keep(Stale::Item::roots, {}, wants.path, trust->problem());
+    trust = old;
+  } else if (lost) {
+    making.problems.add(wants.path, trust->problem());
+  }
+}
+
+/// How to speak TLS to a backend; null if it is not spoken, or cannot be.
+std::shared_ptr<const tls::ClientContext> make_client(const Making& making, const conf::DestinationConf& conf,
+                                                      const Destination* old) {
+  conf::Problems& problems = making.problems;
+  if (!uses_tls(conf) || problems.blames(conf.path)) return nullptr;
+  load_trust(making, conf);
+  const auto& trust = making.made.trust;
+  if (!trust->problem().empty() && !conf.tls_allow_invalid_certs && !problems.blames(conf.path))
+    problems.warn(conf.path, trust->problem());
+  auto context = tls::ClientContext::make(conf, trust);
+  if (!context) {
+    if (!making.lenient || !old || !old->tls) {
+      problems.add(conf.path, context.error().text);
+      return nullptr;
+    }
+    making.keep(Stale::Item::client_certificate, conf.name, conf.path, context.error().text);
+    return old->tls;
+  }
+  if (const std::string& text = (*context)->warning(); !text.empty())
+    problems.warn(conf.path + ".tls_client_key", text);
+  return *context;
+}
+
+std::shared_ptr<const Destination> make_destination(const Making& making, const conf::DestinationConf& conf) {
+  std::shared_ptr<const Destination> old;
+  if (making.previous)
+    if (const auto found = making.previous->destinations.find(conf.name);
+        found != making.previous->destinations.end())
+      old = found->second;
+  auto context = make_client(making, conf, old.get());
+  // Nothing about it has changed: sessions to resume and all stay what they are.
+  if (old && old->conf == conf &&
+      (old->tls == context || (context && old->tls && context->same_as(*old->tls))))
+    return old;
   auto made = std::make_shared<Destination>();
   made->conf = conf;
   if (auto ip = conf::Ip::parse(conf.host)) made->literal = *ip;
-  made->counters = lasting.counters->destination(conf.name);
-  made->resume.resize(lasting.counters->workers.size());
-  if (uses_tls(conf) && !problems.blames(conf.path)) {
-    if (!trust) trust = tls::TrustStore::load();
-    if (!trust->problem().empty() && !conf.tls_allow_invalid_certs)
-      problems.warn(conf.path, trust->problem());
-    if (auto context = tls::ClientContext::make(conf, trust))
-      made->tls = std::move(*context);
-    else
-      problems.add(conf.path, context.error().text);
-  }
-  if (previous) {
-    const auto old = previous->destinations.find(conf.name);
-    if (old != previous->destinations.end() && same_backend(old->second->conf, conf))
-      made->health = old->second->health;
-  }
-  if (!made->health) made->health = std::make_shared<Health>();
+  made->counters = making.lasting.counters->destination(conf.name);
+  made->resume.resize(making.lasting.counters->workers.size());
+  made->tls = std::move(context);
+  made->health = old && same_backend(old->conf, conf) ? old->health : std::make_shared<Health>();
   return made;
 }
 
@@ -69,18 +118,17 @@ std::string fixed_changes(const conf::ListenerConf& now, const conf::ListenerCon
   return changed;
 }
 
-void finish_listener(ListenerRuntime& listener, const Snapshot& snapshot, const Lasting& lasting,
-                     conf::Problems& problems) {
+void finish_policy(const Making& making, ListenerPolicy& listener) {
   const conf::ListenerConf& conf = listener.conf;
-  listener.counters = lasting.counters->listener(conf.name, conf.protocol);
-  if (!listener.occupancy) listener.occupancy = std::make_shared<Occupancy>();
-  if (conf.tls_mode != conf::TlsMode::plain && problems.ok()) {
-    auto context = tls::ServerContext::make(conf.tls, snapshot.certificates, lasting.tickets,
-                                            protocols::alpn_names(conf.protocol));
+  const Snapshot& snapshot = making.made;
+  if (conf.tls_mode != conf::TlsMode::plain && making.problems.ok()) {
+    auto context = tls::ServerContext::make(
+        conf.tls, snapshot.certificates, tls::TicketUse::of(making.lasting.tickets, snapshot.config.tickets),
+        protocols::alpn_names(conf.protocol));
     if (context)
       listener.tls = std::move(*context);
     else
-      problems.add(conf.path, context.error().text);
+      making.problems.add(conf.path, context.error().text);
   }
   if (conf::passthrough(conf.protocol)) {
     const auto found = snapshot.destinations.find(snapshot.config.routing.smtp_passthrough_destination);
@@ -88,51 +136,95 @@ void finish_listener(ListenerRuntime& listener, const Snapshot& snapshot, const 
   }
 }
 
-/// The listeners of a reload: the running ones, in their order, with what may change taken from the file.
-std::vector<ListenerRuntime> next_listeners(const conf::Config& config, const Snapshot& previous,
-                                            std::vector<bool>& kept, std::vector<std::string>& restart) {
-  std::vector<ListenerRuntime> listeners;
-  for (const ListenerRuntime& running : previous.listeners) {
-    const auto wanted = std::ranges::find(config.listeners, running.conf.name, &conf::ListenerConf::name);
-    if (wanted == config.listeners.end()) {
-      restart.push_back(running.conf.path + " (removed)");
-      listeners.push_back(running);
-      kept.push_back(true);
-      continue;
-    }
-    ListenerRuntime next;
-    next.conf = *wanted;
-    next.occupancy = running.occupancy;
-    if (const std::string changed = fixed_changes(running.conf, *wanted); !changed.empty())
-      restart.push_back(wanted->path + ": " + changed);
-    next.conf.bind = running.conf.bind;
-    next.conf.socket = running.conf.socket;
-    const bool same_kind =
-        next.conf.protocol == running.conf.protocol && next.conf.tls_mode == running.conf.tls_mode;
-    if (!same_kind) next = running;  // its other settings belong to another kind of listener
-    listeners.push_back(std::move(next));
-    kept.push_back(!same_kind);
+/// The listeners of a first start, in the file's order.
+void first_listeners(const Making& making, const std::shared_ptr<const SessionPolicy>& session) {
+  for (const conf::ListenerConf& conf : making.made.config.listeners) {
+    auto policy = std::make_shared<ListenerPolicy>();
+    policy->listener = std::make_shared<Listener>();
+    policy->listener->name = conf.name;
+    policy->listener->protocol = conf.protocol;
+    policy->listener->occupancy = std::make_shared<Occupancy>();
+    policy->listener->counters = making.lasting.counters->listener(conf.name, conf.protocol);
+    policy->conf = conf;
+    policy->session = session;
+    finish_policy(making, *policy);
+    making.made.listeners.push_back(std::move(policy));
   }
-  for (const conf::ListenerConf& wanted : config.listeners)
-    if (std::ranges::none_of(previous.listeners, [&](const auto& l) { return l.conf.name == wanted.name; }))
-      restart.push_back(wanted.path + " (added)");
-  return listeners;
 }
 
-/// The mapping table; while files are only watched, a bad one leaves the table that is there.
-void load_mapping(Snapshot& snapshot, const Snapshot* previous, Rotation rotation, conf::Problems& problems) {
-  if (problems.blames("mapping")) return;
-  const std::shared_ptr<const MappingStore> old = previous ? previous->mapping : nullptr;
-  if (!previous || rotation == Rotation::strict) {
-    snapshot.mapping = FileMapping::load(snapshot.config, old, problems);
+/// The listeners of a reload: the running ones, in their order, with what may change taken from the file. One
+/// that the file no longer has, or has as another kind, goes on exactly as it was, with its old destination.
+void next_listeners(const Making& making, const std::shared_ptr<const SessionPolicy>& session,
+                    std::vector<std::string>& restart) {
+  const auto& wanted_all = making.made.config.listeners;
+  auto& listeners = making.made.listeners;
+  for (const auto& running : making.previous->listeners) {
+    const auto wanted = std::ranges::find(wanted_all, running->conf.name, &conf::ListenerConf::name);
+    if (wanted == wanted_all.end()) {
+      restart.push_back(running->conf.path + " (removed)");
+      listeners.push_back(running);
+      continue;
+    }
+    if (const std::string changed = fixed_changes(running->conf, *wanted); !changed.empty())
+      restart.push_back(wanted->path + ": " + changed);
+    if (wanted->protocol != running->conf.protocol || wanted->tls_mode != running->conf.tls_mode) {
+      listeners.push_back(running);  // its other settings belong to another kind of listener
+      continue;
+    }
+    auto next = std::make_shared<ListenerPolicy>();
+    next->listener = running->listener;
+    next->conf = *wanted;
+    next->conf.bind = running->conf.bind;
+    next->conf.socket = running->conf.socket;
+    next->session = session;
+    finish_policy(making, *next);
+    listeners.push_back(std::move(next));
+  }
+  for (const conf::ListenerConf& wanted : wanted_all)
+    if (std::ranges::none_of(making.previous->listeners,
+                             [&](const auto& l) { return l->conf.name == wanted.name; }))
+      restart.push_back(wanted.path + " (added)");
+}
+
+void load_certificates(const Making& making) {
+  const conf::Config& config = making.made.config;
+  std::vector<conf::CertificateConf> entries = config.certificates;
+  std::erase_if(entries, [&](const auto& entry) { return making.problems.blames(entry.path); });
+  std::vector<std::string> stale;
+  making.made.certificates =
+      tls::CertificateStore::load(entries, making.previous ? making.previous->certificates : nullptr,
+                                  making.problems, making.lenient ? &stale : nullptr);
+  for (std::string& id : stale) making.made.stale.push_back({Stale::Item::certificate, std::move(id)});
+}
+
+void plan_tickets(const Making& making) {
+  if (making.problems.blames("tls.tickets")) return;
+  auto plan = tls::TicketPlan::make(making.made.config.tickets);
+  if (!plan) {
+    if (making.lenient)
+      making.keep(Stale::Item::ticket_keys, {}, "tls.tickets.file", plan.error().text);
+    else
+      making.problems.add("tls.tickets.file", plan.error().text);
     return;
   }
-  conf::Problems found(problems.file());
-  snapshot.mapping = FileMapping::load(snapshot.config, old, found);
-  if (snapshot.mapping) return;
+  if (!plan->warning.empty()) making.problems.warn("tls.tickets.file", plan->warning);
+  making.made.tickets = std::move(*plan);
+}
+
+void load_mapping(const Making& making) {
+  if (making.problems.blames("mapping")) return;
+  const std::shared_ptr<const MappingStore> old = making.previous ? making.previous->mapping : nullptr;
+  if (!making.lenient) {
+    making.made.mapping = FileMapping::load(making.made.config, old, making.problems);
+    return;
+  }
+  conf::Problems found(making.problems.file());
+  making.made.mapping = FileMapping::load(making.made.config, old, found);
+  if (making.made.mapping) return;
   for (const conf::Problem& problem : found.all())
-    problems.warn("mapping.file.path", "kept the last good table: " + problem.line());
-  snapshot.mapping = old;
+    making.problems.warn("mapping.file.path", "kept the last good table: " + problem.line());
+  making.made.stale.push_back({Stale::Item::mapping, {}});
+  making.made.mapping = old;
 }
 
 void note_process_changes(const conf::Config& now, const conf::Config& wanted,
@@ -159,52 +251,49 @@ bool same_answers(const conf::Config& a, const conf::Config& b) {
   return a.mapping == b.mapping && names(a) == names(b);
 }
 
-std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting,
-                                              const Snapshot* previous, Rotation rotation,
-                                              conf::Problems& problems, std::vector<std::string>& restart) {
+std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& lasting, const Snapshot* previous,
+                                        Rotation rotation, conf::Problems& problems,
+                                        std::vector<std::string>& restart) {
   auto made = std::make_shared<Snapshot>();
+  const Making making{*made, lasting, previous, previous && rotation == Rotation::keep_last_good, problems};
   made->config = std::move(config);
   const conf::ServerConf& server = made->config.server;
   made->health = {server.host_down_threshold, server.host_down_min_clients,
                   static_cast<uint64_t>(server.host_down_cooldown.count())};
   made->own = lasting.own;
-  const bool lenient = previous && rotation == Rotation::keep_last_good;
-  std::vector<conf::CertificateConf> entries = made->config.certificates;
-  std::erase_if(entries, [&](const auto& entry) { return problems.blames(entry.path); });
-  made->certificates =
-      tls::CertificateStore::load(entries, lenient ? previous->certificates.get() : nullptr, problems);
-
-  std::shared_ptr<const tls::TrustStore> trust;
-  for (const conf::DestinationConf& conf : made->config.destinations)
-    made->destinations.emplace(conf.name, make_destination(conf, lasting, previous, trust, problems));
-
-  // It changes what the running snapshot uses, so only when everything else is right; and before the
-  // listeners, which must know whether there are tickets.
-  if (problems.ok()) {
-    if (auto configured = lasting.tickets->configure(made->config.tickets); !configured)
-      problems.add("tls.tickets.file", configured.error().text);
-    else if (const std::string& text = lasting.tickets->warning(); !text.empty())
-      problems.warn("tls.tickets.file", text);
-  }
-
-  load_mapping(*made, previous, rotation, problems);
   made->cache = lasting.cache;
   made->era = previous ? previous->era + 1 : 0;
+  making.done("settings");
 
-  std::vector<bool> kept;  // listeners that go on exactly as they were, with their old destination
+  load_certificates(making);
+  making.done("certificates");
+  for (const conf::DestinationConf& conf : made->config.destinations)
+    made->destinations.emplace(conf.name, make_destination(making, conf));
+  making.done("destinations");
+  plan_tickets(making);
+  making.done("tickets");
+  load_mapping(making);
+  making.done("mapping");
+
+  const auto session = std::make_shared<SessionPolicy>();
+  session->server = made->config.server;
+  std::ranges::copy(made->config.capabilities, session->capabilities);
+  session->oauth = made->config.oauth;
   if (previous) {
-    made->listeners = next_listeners(made->config, *previous, kept, restart);
+    next_listeners(making, session, restart);
     note_process_changes(previous->config, made->config, restart);
   } else {
-    for (const conf::ListenerConf& conf : made->config.listeners) {
-      made->listeners.emplace_back().conf = conf;
-      kept.push_back(false);
-    }
+    first_listeners(making, session);
   }
-  for (size_t i = 0; i < made->listeners.size(); ++i)
-    if (!kept[i]) finish_listener(made->listeners[i], *made, lasting, problems);
-
+  making.done("listeners");
   return problems.ok() ? made : nullptr;
+}
+
+void publish(Snapshot& snapshot, const Lasting& lasting) {
+  for (const auto& listener : snapshot.listeners) lasting.counters->keep(listener->listener->counters);
+  for (const auto& [name, destination] : snapshot.destinations) lasting.counters->keep(destination->counters);
+  if (snapshot.tickets) lasting.tickets->adopt(std::move(*snapshot.tickets));
+  snapshot.tickets.reset();
 }
 
 }  // namespace postern::proxy

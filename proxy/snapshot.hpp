@@ -5,10 +5,12 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conf/config.hpp"
@@ -18,6 +20,7 @@
 #include "proxy/log.hpp"
 #include "proxy/mapping_store.hpp"
 #include "proxy/route_cache.hpp"
+#include "proxy/stale.hpp"
 #include "tls/certificate.hpp"
 #include "tls/context.hpp"
 #include "tls/engine.hpp"
@@ -45,32 +48,57 @@ struct Occupancy {
   SharedThrottle full;  // of the warning that there are too many
 };
 
-struct ListenerRuntime {
-  conf::ListenerConf conf;
-  std::shared_ptr<const tls::ServerContext> tls;  // null: plain
+/// Who listens, and what is counted about it. Lives as long as anybody uses it: snapshots, and every session
+/// it accepted, to the end.
+struct Listener {
+  std::string name;
+  conf::Protocol protocol = conf::Protocol::imap;
   std::shared_ptr<Occupancy> occupancy;
   std::shared_ptr<ListenerCounters> counters;
+};
+
+/// What of [server] and its like a session goes by before it is bridged.
+struct SessionPolicy {
+  conf::ServerConf server;
+  conf::CapabilitiesConf capabilities[4];  // by Protocol, interactive ones only
+  conf::OAuthConf oauth;
+};
+
+/// How a listener treats its connections. Immutable: a reload puts another in its place, and a connection
+/// keeps the one it was accepted under until it is bridged. What that leads to is small: no table of
+/// accounts.
+struct ListenerPolicy {
+  std::shared_ptr<Listener> listener;
+  conf::ListenerConf conf;
+  std::shared_ptr<const tls::ServerContext> tls;   // null: plain
   std::shared_ptr<const Destination> passthrough;  // smtp, lmtp: where every connection goes
+  std::shared_ptr<const SessionPolicy> session;    // never null
 };
 
 struct Snapshot {
   conf::Config config;
   HealthPolicy health;
-  std::vector<ListenerRuntime> listeners;  // in the order the process started with; see Snapshots::next
+  std::vector<std::shared_ptr<const ListenerPolicy>> listeners;  // in the order the process started with
   std::map<std::string, std::shared_ptr<const Destination>, std::less<>> destinations;
   std::shared_ptr<const tls::CertificateStore> certificates;
   std::shared_ptr<const std::vector<conf::SocketAddress>> own;  // every address this process listens on
   std::shared_ptr<const MappingStore> mapping;                  // never null
   std::shared_ptr<RouteCache> cache;                            // shared with other snapshots
   uint64_t era = 0;                                             // of what it adds there; counts snapshots
+  std::shared_ptr<const tls::TrustStore> trust;                 // null: no leg uses TLS
+  std::vector<Stale> stale;
+  std::optional<tls::TicketPlan> tickets;  // until publish(); none: the keys stay as they are
 };
 
-/// What outlives snapshots and is handed from one to the next.
+/// What outlives snapshots and is handed from one to the next. Making a snapshot changes none of it.
 struct Lasting {
   Counters* counters = nullptr;
   std::shared_ptr<tls::TicketKeys> tickets;
   std::shared_ptr<RouteCache> cache;  // its sizes and lives are those of the first configuration
   std::shared_ptr<const std::vector<conf::SocketAddress>> own;
+  /// Called as each step of making a snapshot ends, for tests: what it adds to the problems makes the step
+  /// fail.
+  std::function<void(std::string_view step, conf::Problems& problems)> step_done;
 };
 
 /// What a bad or expired certificate means: an error, or a warning while the previous one stays.
@@ -81,11 +109,17 @@ enum class Rotation : uint8_t { strict, keep_last_good };
 /// answer has its life.
 bool same_answers(const conf::Config& a, const conf::Config& b);
 
-/// Makes the first snapshot (`previous` null) or the next one. Adds what it finds wrong to `problems`; null
-/// if that is an error. With `previous`, listeners keep their identity by name: those the file no longer has
-/// go on as they were, those it adds wait for a restart, and `restart` names what could not be applied.
-std::shared_ptr<const Snapshot> make_snapshot(conf::Config config, const Lasting& lasting,
-                                              const Snapshot* previous, Rotation rotation,
-                                              conf::Problems& problems, std::vector<std::string>& restart);
+/// Makes the first snapshot (`previous` null) or the next one, aside: whatever fails, nothing has changed.
+/// Adds what it finds wrong to `problems`; null if that is an error. With `keep_last_good` each item whose
+/// file is bad stays as it was, is a warning and stands in `stale`; the others are taken over. With
+/// `previous`, listeners keep their identity by name: those the file no longer has go on as they were, those
+/// it adds wait for a restart, and `restart` names what could not be applied.
+std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& lasting, const Snapshot* previous,
+                                        Rotation rotation, conf::Problems& problems,
+                                        std::vector<std::string>& restart);
+
+/// The snapshot becomes the current one: all that others share changes here, on the main loop, and cannot
+/// fail.
+void publish(Snapshot& snapshot, const Lasting& lasting);
 
 }  // namespace postern::proxy

@@ -210,6 +210,11 @@ std::string process(const Status& s) {
   table.row({"Resident memory", bytes_text(static_cast<double>(s.resident_bytes))});
   table.row({"Descriptors", grouped(s.open_fds) + " of " + grouped(s.max_fds)});
   table.row({"Reloads", grouped(s.reloads) + " done, " + alarming(s.reloads_failed) + " refused"});
+  std::string stale;
+  for (size_t i = 0; i < std::min<size_t>(s.stale.size(), 10); ++i)
+    stale += (i == 0 ? "" : ", ") + name_text(s.stale[i]);
+  if (s.stale.size() > 10) stale += fmt::format(" and {} more", s.stale.size() - 10);
+  table.row({"Bad files, whose last good content is in use", stale.empty() ? "none" : marked("bad", stale)});
   table.row({"Log records lost", alarming(s.log_dropped)});
   table.row({"Pauses for want of descriptors or memory", alarming(s.accept_pauses)});
   table.row({"Errors and time-outs of the mapping store", alarming(s.store_errors)});

@@ -15,6 +15,7 @@
 namespace postern::proxy {
 
 struct Status {
+  std::vector<std::string> stale;  // what is served from an older state of its file
   struct Listener {
     std::string name;
     std::string_view protocol, tls;

@@ -2,6 +2,8 @@
 // One pair: read, cut into PEM blocks, understood, and proved to belong together by the TLS library.
 #include "tls/certificate.hpp"
 
+#include "conf/files.hpp"
+#include "conf/text.hpp"
 #include "tls/context.hpp"
 #include "tls/der.hpp"
 #include "tls/files.hpp"
@@ -181,6 +183,9 @@ Pair load_pair(std::string_view cert_source, const conf::Secret& key_source) {
   }
   for (const auto& path : {pem_path(cert_source), pem_path(key_source.reveal())})
     if (path) pair.certificate.files.push_back(*path);
+  if (const auto path = pem_path(key_source.reveal()))
+    if (const std::string others = conf::exposure(*path); !others.empty())
+      pair.exposed = "the private key in " + conf::quoted(*path) + " " + others;
   return pair;
 }
 

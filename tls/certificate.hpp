@@ -34,6 +34,7 @@ struct Certificate {
   std::time_t not_before = 0;
   std::time_t not_after = 0;
   std::vector<std::string> files;  // what to watch
+  bool operator==(const Certificate&) const = default;
 };
 
 /// Reads a PEM source as configuration.md P2.4 says: inline, file://, or a path.
@@ -45,7 +46,8 @@ std::optional<std::string> pem_path(std::string_view source);
 struct Pair {
   Certificate certificate;  // without id
   bool of_key = false;
-  std::string error;  // empty: it is good
+  std::string error;    // empty: it is good
+  std::string exposed;  // what the operator should know about the key's file, or empty
 };
 Pair load_pair(std::string_view cert_source, const conf::Secret& key_source);
 
@@ -54,11 +56,13 @@ conf::Result<std::shared_ptr<const Certificate>> load_certificate(const conf::Ce
 
 class CertificateStore {
  public:
-  /// Loads every entry. At start (`previous` null) a bad entry is a problem; an expired one a warning. With
-  /// `previous`, a bad or expired new pair is reported as a warning and the previous one of that id stays.
+  /// Loads every entry. A bad entry is a problem; an expired one a warning. With `kept`, a bad or expired new
+  /// pair is reported as a warning, the previous one of that id stays, and the id is added there. What is as
+  /// it was in `previous` is shared with it, up to the store as a whole, so that nothing is made twice.
   static std::shared_ptr<const CertificateStore> load(const std::vector<conf::CertificateConf>& entries,
-                                                      const CertificateStore* previous,
-                                                      conf::Problems& problems);
+                                                      const std::shared_ptr<const CertificateStore>& previous,
+                                                      conf::Problems& problems,
+                                                      std::vector<std::string>* kept = nullptr);
 
   [[nodiscard]] const std::vector<std::shared_ptr<const Certificate>>& all() const { return all_; }
   [[nodiscard]] std::shared_ptr<const Certificate> by_id(std::string_view id) const;

@@ -70,8 +70,9 @@ conf::Result<std::shared_ptr<const Certificate>> load_certificate(const conf::Ce
 }
 
 std::shared_ptr<const CertificateStore> CertificateStore::load(
-    const std::vector<conf::CertificateConf>& entries, const CertificateStore* previous,
-    conf::Problems& problems) {
+    const std::vector<conf::CertificateConf>& entries,
+    const std::shared_ptr<const CertificateStore>& previous, conf::Problems& problems,
+    std::vector<std::string>* kept) {
   const std::time_t now = std::time(nullptr);
   std::shared_ptr<CertificateStore> store(new CertificateStore);
   Index& index = *store->index_;
@@ -81,13 +82,14 @@ std::shared_ptr<const CertificateStore> CertificateStore::load(
     std::shared_ptr<const Certificate> chosen;
     Pair pair = load_pair(entry.cert, entry.key);
     const std::string key = entry.path + (pair.of_key ? ".key" : ".cert");
+    if (!pair.exposed.empty()) problems.warn(entry.path + ".key", pair.exposed);
     if (!pair.error.empty()) {
-      if (!last) {
+      if (!last || !kept) {
         problems.add(key, std::move(pair.error));
         continue;
       }
       problems.warn(key, pair.error + "; the previous certificate stays in use");
-    } else if (last && expired(pair.certificate, now) && pair.certificate.sha256 != last->sha256) {
+    } else if (last && kept && expired(pair.certificate, now) && pair.certificate.sha256 != last->sha256) {
       problems.warn(key, "the new certificate expired on " + date(pair.certificate.not_after) +
                              "; the previous one stays in use");
     } else {
@@ -100,13 +102,15 @@ std::shared_ptr<const CertificateStore> CertificateStore::load(
     }
     if (!chosen) {
       // The old pair under the new entry's names and files: what is watched is what is configured now.
-      auto kept = std::make_shared<Certificate>(*last);
-      if (!entry.subjects.empty()) register_names(*kept, entry);
-      kept->files.clear();
+      auto again = std::make_shared<Certificate>(*last);
+      if (!entry.subjects.empty()) register_names(*again, entry);
+      again->files.clear();
       for (const auto& path : {pem_path(entry.cert), pem_path(entry.key.reveal())})
-        if (path) kept->files.push_back(*path);
-      chosen = std::move(kept);
+        if (path) again->files.push_back(*path);
+      chosen = std::move(again);
+      kept->push_back(entry.id);
     }
+    if (last && *last == *chosen) chosen = last;
     store->all_.push_back(chosen);
     index.ids.emplace(chosen->id, chosen);
     for (const std::string& name : chosen->names) {
@@ -125,7 +129,7 @@ std::shared_ptr<const CertificateStore> CertificateStore::load(
         problems.warn(entry.path, "certificate " + conf::quoted(slot->id) + " is the catch-all already");
     }
   }
-  return store;
+  return previous && previous->all_ == store->all_ ? previous : store;
 }
 
 std::shared_ptr<const Certificate> CertificateStore::by_id(std::string_view id) const {

@@ -73,6 +73,12 @@ std::shared_ptr<WOLFSSL_CTX> client_base() {
 
 ClientContext::ClientContext() : impl_(std::make_unique<Impl>()) {}
 ClientContext::~ClientContext() = default;
+const std::string& ClientContext::warning() const { return impl_->warning; }
+
+bool ClientContext::same_as(const ClientContext& other) const {
+  const Impl &a = *impl_, &b = *other.impl_;
+  return a.trust == b.trust && a.verifies == b.verifies && a.pin == b.pin && a.own == b.own;
+}
 
 conf::Result<std::shared_ptr<const ClientContext>> ClientContext::make(
     const conf::DestinationConf& destination, std::shared_ptr<const TrustStore> trust) {
@@ -100,6 +106,7 @@ conf::Result<std::shared_ptr<const ClientContext>> ClientContext::make(
     if (!pair.error.empty())
       return conf::error((pair.of_key ? "tls_client_key: " : "tls_client_cert: ") + pair.error);
     impl.own = std::move(pair.certificate);
+    impl.warning = std::move(pair.exposed);
   }
   impl.trust = std::move(trust);
   return context;

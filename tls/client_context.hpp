@@ -3,6 +3,9 @@
 #pragma once
 
 #include <array>
+#include <atomic>
+#include <ctime>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,7 +24,16 @@ struct TrustStore::Impl {
   std::shared_ptr<WOLFSSL_CTX> verifying;  // with the roots
   std::shared_ptr<WOLFSSL_CTX> trusting;   // verifies nothing
   size_t roots = 0;
+  bool read_any = false;
   std::string problem;
+  std::array<uint8_t, 32> digest{};  // of everything that was read
+  /// When the first of what is trusted ends: roots, and what verified conversations have added since.
+  mutable std::atomic<std::time_t> until{std::numeric_limits<std::time_t>::max()};
+  void trusted_until(std::time_t end) const {
+    std::time_t known = until.load(std::memory_order_relaxed);
+    while (end < known && !until.compare_exchange_weak(known, end, std::memory_order_relaxed)) {
+    }
+  }
 };
 
 struct ClientContext::Impl {
@@ -30,6 +42,7 @@ struct ClientContext::Impl {
   bool verifies = true;                  // issuer, dates and name
   std::optional<std::array<uint8_t, 32>> pin;
   std::optional<Certificate> own;  // for mutual TLS
+  std::string warning;             // about the file of its key
   uint64_t id = 0;                 // no two contexts of a process share it
 };
 

@@ -3,6 +3,7 @@
 // Immutable; a reload makes new ones and the old ones live as long as their conversations.
 #pragma once
 
+#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,8 +22,8 @@ class ServerContext {
   /// `alpn`: the protocol names this listener speaks, best first. A client that offers ALPN but none of them
   /// is refused; one that offers no ALPN is served. Without names of ours ALPN is not looked at.
   static conf::Result<std::shared_ptr<const ServerContext>> make(
-      const conf::TlsPolicy& policy, std::shared_ptr<const CertificateStore> store,
-      std::shared_ptr<TicketKeys> tickets, std::vector<std::string> alpn);
+      const conf::TlsPolicy& policy, std::shared_ptr<const CertificateStore> store, TicketUse tickets,
+      std::vector<std::string> alpn);
   ~ServerContext();
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
@@ -36,10 +37,15 @@ class ServerContext {
 /// reload.
 class TrustStore {
  public:
-  static std::shared_ptr<const TrustStore> load();
+  /// `previous` is handed back if its files are as they were and nothing it trusts has expired since.
+  static std::shared_ptr<const TrustStore> load(const std::shared_ptr<const TrustStore>& previous = nullptr);
   ~TrustStore();
   [[nodiscard]] size_t roots() const;                // how many were found
+  [[nodiscard]] bool read_any() const;               // a certificate was there, good or not
   [[nodiscard]] const std::string& problem() const;  // what an operator should know, or empty
+  /// Whether a root, or an intermediate that a backend has shown, is past its end. The library goes on
+  /// trusting both by what it remembers of them; a store loaded anew does not.
+  [[nodiscard]] bool outlived(std::time_t now) const;
   struct Impl;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
 
@@ -55,6 +61,11 @@ class ClientContext {
                                                                  std::shared_ptr<const TrustStore> trust);
   ~ClientContext();
   struct Impl;
+  /// What an operator should know about the file of the client key, or empty.
+  [[nodiscard]] const std::string& warning() const;
+  /// Whether conversations may be started with either: the same demands, the same trust, the same client
+  /// certificate.
+  [[nodiscard]] bool same_as(const ClientContext& other) const;
   [[nodiscard]] const Impl& impl() const { return *impl_; }
 
  private:

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ctime>
+
+#include "tls/der.hpp"
 
 namespace postern::tls {
 namespace {
@@ -120,6 +123,16 @@ constexpr ErrorRow error_rows[] = {
     {MEMORY_ERROR, Failure::protocol, "out of memory"},
 };
 
+/// The library goes on trusting what stands above a leaf it accepted, and never looks at the end of its life
+/// again. The store remembers the first such end. What has expired already was not accepted.
+void note_intermediates(const WOLFSSL_X509_STORE_CTX& peer, const TrustStore::Impl& trust) {
+  const std::time_t now = std::time(nullptr);
+  for (int i = 1; i < peer.totalCerts; ++i) {
+    const auto facts = read_certificate({peer.certs[i].buffer, peer.certs[i].length});
+    if (facts && facts->not_after >= now) trust.trusted_until(facts->not_after);
+  }
+}
+
 }  // namespace
 
 void prepare_io(WOLFSSL_CTX* context) {
@@ -152,6 +165,7 @@ int verify_peer(int library_accepts, WOLFSSL_X509_STORE_CTX* store) {
     return channel->leaf_passed;
   }
   if (!library_accepts) return 0;
+  note_intermediates(*store, channel->demands->trust->impl());
   channel->leaf_passed = names_host(leaf, channel->host);
   if (!channel->leaf_passed) channel->refusal = "name does not match";
   return channel->leaf_passed;

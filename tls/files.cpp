@@ -26,7 +26,7 @@ bool looks_like_path(std::string_view path) {
 
 }  // namespace
 
-conf::Result<std::string> read_small_file(const std::string& path, mode_t* mode) {
+conf::Result<std::string> read_small_file(const std::string& path) {
   if (!looks_like_path(path)) return conf::error("neither a file name nor inline PEM");
   const auto failed = [&path](int why) {
     return conf::error("cannot read " + conf::quoted(path) + ": " +
@@ -38,7 +38,6 @@ conf::Result<std::string> read_small_file(const std::string& path, mode_t* mode)
   struct stat about {};
   int why = ::fstat(fd, &about) != 0 ? errno : 0;
   if (!why && !S_ISREG(about.st_mode)) why = S_ISDIR(about.st_mode) ? EISDIR : EINVAL;
-  if (mode) *mode = about.st_mode;
   std::string text;
   if (!why && about.st_size > 0) text.reserve(std::min(max_size, static_cast<size_t>(about.st_size)) + 1);
   while (!why && text.size() <= max_size) {

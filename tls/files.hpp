@@ -2,8 +2,6 @@
 // Small files with secrets in them, read whole. Internal to tls/.
 #pragma once
 
-#include <sys/types.h>
-
 #include <string>
 
 #include "conf/result.hpp"
@@ -11,6 +9,6 @@
 namespace postern::tls {
 
 /// A regular file of at most 1 MiB. The error names the path, unless the path looks like a secret itself.
-conf::Result<std::string> read_small_file(const std::string& path, mode_t* mode = nullptr);
+conf::Result<std::string> read_small_file(const std::string& path);
 
 }  // namespace postern::tls

@@ -54,7 +54,7 @@ std::vector<std::weak_ptr<const ServerPool>>& pools() {
 
 std::shared_ptr<const ServerPool> pool_for(ServerRules rules,
                                            const std::shared_ptr<const CertificateStore>& store,
-                                           std::shared_ptr<TicketKeys> tickets) {
+                                           std::shared_ptr<const TicketKeys> tickets) {
   const std::lock_guard lock(pools_lock);
   std::erase_if(pools(), [](const auto& pool) { return pool.expired(); });
   for (const auto& known : pools())
@@ -67,7 +67,7 @@ std::shared_ptr<const ServerPool> pool_for(ServerRules rules,
 }  // namespace
 
 ServerPool::ServerPool(ServerRules rules, std::shared_ptr<const CertificateStore> store,
-                       std::shared_ptr<TicketKeys> tickets)
+                       std::shared_ptr<const TicketKeys> tickets)
     : rules_(std::move(rules)), store_(std::move(store)), tickets_(std::move(tickets)) {
   places_.reserve(store_->all().size() + 1);
   for (const auto& certificate : store_->all()) places_.try_emplace(certificate.get());
@@ -136,8 +136,8 @@ ServerContext::ServerContext() : impl_(std::make_unique<Impl>()) {}
 ServerContext::~ServerContext() = default;
 
 conf::Result<std::shared_ptr<const ServerContext>> ServerContext::make(
-    const conf::TlsPolicy& policy, std::shared_ptr<const CertificateStore> store,
-    std::shared_ptr<TicketKeys> tickets, std::vector<std::string> alpn) {
+    const conf::TlsPolicy& policy, std::shared_ptr<const CertificateStore> store, TicketUse tickets,
+    std::vector<std::string> alpn) {
   init();
   const auto any = [&policy](bool tls13) {
     return std::any_of(policy.suites.begin(), policy.suites.end(),
@@ -150,10 +150,10 @@ conf::Result<std::shared_ptr<const ServerContext>> ServerContext::make(
                [&rules](conf::Suite suite) { return wanted(rules, suite); });
   rules.groups = known_groups(policy.groups);
   rules.ignore_client_order = policy.ignore_client_order;
-  rules.tickets = tickets && tickets->enabled();
+  rules.tickets = tickets.keys != nullptr;
   if (rules.tickets)
     rules.ticket_lifetime =
-        std::clamp(tickets->lifetime(), std::chrono::seconds(1), std::chrono::seconds(604800));
+        std::clamp(tickets.lifetime, std::chrono::seconds(1), std::chrono::seconds(604800));
   if (rules.suites.empty()) return conf::error("no cipher suite fits the enabled versions");
   if (rules.groups.empty()) return conf::error("the TLS library has none of these groups");
 
@@ -172,7 +172,7 @@ conf::Result<std::shared_ptr<const ServerContext>> ServerContext::make(
     if (!certificate) return conf::error("there is no certificate " + conf::quoted(policy.certificate));
     impl.listener = store->with_twin(certificate);
   }
-  impl.pool = pool_for(std::move(rules), store, std::move(tickets));
+  impl.pool = pool_for(std::move(rules), store, std::move(tickets.keys));
   impl.store = std::move(store);
   impl.alpn = std::move(alpn);
   return context;

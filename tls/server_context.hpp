@@ -42,7 +42,7 @@ struct ServerSlot {
 class ServerPool {
  public:
   ServerPool(ServerRules rules, std::shared_ptr<const CertificateStore> store,
-             std::shared_ptr<TicketKeys> tickets);
+             std::shared_ptr<const TicketKeys> tickets);
   /// Null only if the library refuses the pair or memory is out. From any thread.
   [[nodiscard]] std::shared_ptr<const ServerSlot> slot(
       const std::shared_ptr<const Certificate>& certificate) const;
@@ -62,7 +62,7 @@ class ServerPool {
 
   ServerRules rules_;
   std::shared_ptr<const CertificateStore> store_;
-  std::shared_ptr<TicketKeys> tickets_;
+  std::shared_ptr<const TicketKeys> tickets_;
   mutable std::unordered_map<const Certificate*, Place> places_;  // the map itself never changes
 };
 

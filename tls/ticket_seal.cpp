@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Sealing and opening; an unknown key, a wrong tag or an old age means a full handshake, never a failure.
+// Sealing and opening; an unknown key, a wrong tag or an old age means a full handshake, never a failure, and
+// so does a ticket that was made when there was no key.
 #include "tls/ticket_seal.hpp"
 
 #include <sys/random.h>
@@ -59,18 +60,33 @@ bool crypt(bool seal, const TicketKey& key, const uint8_t* name, const uint8_t* 
   return result == 0;
 }
 
+/// Noise instead of a ticket: nothing of the session is in it, and no key opens it. The library insists on
+/// name, IV and MAC that are not all zero, and on text that is not the session.
+void blind(uint8_t* name, uint8_t* iv, uint8_t* mac, uint8_t* ticket, size_t size) {
+  std::fill_n(ticket, size, uint8_t{0xa5});  // also if there are no random numbers
+  std::fill_n(name, name_size, uint8_t{0xa5});
+  std::fill_n(iv, iv_size, uint8_t{0xa5});
+  std::fill_n(mac, WOLFSSL_TICKET_MAC_SZ, uint8_t{0});
+  std::fill_n(mac, tag_size, uint8_t{0xa5});
+  for (size_t at = 0; at < size; at += 256)
+    (void)!::getrandom(ticket + at, std::min<size_t>(256, size - at), GRND_NONBLOCK);
+  (void)!::getrandom(name, name_size, GRND_NONBLOCK);
+  (void)!::getrandom(iv, nonce_size, GRND_NONBLOCK);
+  put(iv + nonce_size, seconds_now());
+  (void)!::getrandom(mac, tag_size, GRND_NONBLOCK);
+}
+
 }  // namespace
 
 int ticket_callback(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsigned char* mac, int seal,
                     unsigned char* ticket, int size, int* out_size, void* user) {
   const auto& scope = *static_cast<const TicketScope*>(user);
   auto* channel = static_cast<Channel*>(wolfSSL_GetIOReadCtx(ssl));
-  if (size < 0 || !channel) return WOLFSSL_TICKET_RET_REJECT;
   *out_size = size;
   TicketKey key;
   bool newest = true, good = false;
   if (seal) {
-    if (scope.keys->making(key) && ::getrandom(iv, nonce_size, 0) == ssize_t{nonce_size}) {
+    if (scope.keys && scope.keys->making(key) && ::getrandom(iv, nonce_size, 0) == ssize_t{nonce_size}) {
       std::copy(key.name.begin(), key.name.end(), name);
       put(iv + nonce_size, seconds_now());
       std::fill_n(mac, WOLFSSL_TICKET_MAC_SZ, uint8_t{0});
@@ -82,7 +98,8 @@ int ticket_callback(WOLFSSL* ssl, unsigned char* name, unsigned char* iv, unsign
     good = crypt(false, key, name, iv, scope, ticket, static_cast<word32>(size), mac);
   }
   conf::wipe(key.key.data(), key.key.size());
-  if (!good) return WOLFSSL_TICKET_RET_REJECT;
+  if (!good && seal) blind(name, iv, mac, ticket, static_cast<size_t>(size));
+  if (!good) return seal ? WOLFSSL_TICKET_RET_OK : WOLFSSL_TICKET_RET_REJECT;
   if (!seal)
     channel->ticket_generation =
         std::max(channel->ticket_generation, static_cast<uint8_t>(mac[generation_at] + 1));

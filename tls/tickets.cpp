@@ -3,12 +3,12 @@
 #include "tls/tickets.hpp"
 
 #include <sys/random.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
 #include <optional>
 
+#include "conf/files.hpp"
 #include "conf/text.hpp"
 #include "tls/files.hpp"
 #include "tls/key_ring.hpp"
@@ -83,6 +83,7 @@ std::vector<uint8_t> line_bytes(std::string_view line) {
 
 conf::Result<std::vector<TicketKey>> parse_ticket_keys(std::string_view text) {
   std::vector<TicketKey> keys;
+  keys.reserve(TicketKeys::max_keys + 1);  // a vector that grows leaves copies behind that nobody wipes
   const auto bad = [&keys](size_t line, std::string_view what) {
     wipe_all(keys);
     return conf::error("line " + std::to_string(line) + ": " + std::string(what));
@@ -106,16 +107,46 @@ conf::Result<std::vector<TicketKey>> parse_ticket_keys(std::string_view text) {
   return keys;
 }
 
+conf::Result<TicketPlan> TicketPlan::make(const conf::TicketConf& conf) {
+  TicketPlan plan;
+  plan.conf = conf;
+  if (!conf.enable) return plan;
+  if (conf.file.empty()) {
+    auto key = new_key(Clock::now());
+    if (!key) return conf::error("the system gives no random numbers");
+    plan.keys.push_back(*key);
+    wipe_key(*key);
+    return plan;
+  }
+  auto text = read_small_file(conf.file);
+  if (!text) return conf::error(text.error().text);
+  auto keys = parse_ticket_keys(*text);
+  conf::wipe(*text);
+  if (!keys) return conf::error(conf::quoted(conf.file) + ": " + keys.error().text);
+  plan.keys = std::move(*keys);
+  plan.warning = conf::exposure(conf.file);
+  if (!plan.warning.empty()) plan.warning = conf::quoted(conf.file) + " " + plan.warning;
+  return plan;
+}
+
+TicketPlan& TicketPlan::operator=(TicketPlan&& other) noexcept {
+  std::swap(conf, other.conf);
+  keys.swap(other.keys);  // what was here is wiped with the other
+  warning.swap(other.warning);
+  return *this;
+}
+
+TicketPlan::~TicketPlan() { wipe_all(keys); }
+
 struct TicketKeys::Impl {
   LeftRight<Ring> ring;
-  std::atomic<bool> enabled{false};
-  std::atomic<int64_t> lifetime{0};
   std::atomic<int64_t> making_since{0};  // seconds since the epoch
   // The writer's own view.
   conf::TicketConf conf{.enable = false, .file = {}};
   std::vector<TicketKey> keys;
   std::string warning;
 
+  Impl() { keys.reserve(max_keys + 1); }
   ~Impl() {
     wipe_all(keys);
     publish();
@@ -133,88 +164,85 @@ struct TicketKeys::Impl {
             ? 0
             : std::chrono::duration_cast<std::chrono::seconds>(keys.front().since.time_since_epoch()).count();
   }
-  conf::Result<std::vector<TicketKey>> read(const std::string& path, Clock::time_point now);
-  conf::Result<bool> rotate(Clock::time_point now);
+  bool take_file(std::vector<TicketKey>& fresh, Clock::time_point now);
+  bool due(Clock::time_point now);
+  void rotate(const TicketKey& fresh, Clock::time_point now);
+  bool forget(Clock::time_point now);
 };
 
-conf::Result<std::vector<TicketKey>> TicketKeys::Impl::read(const std::string& path, Clock::time_point now) {
-  mode_t mode = 0;
-  auto text = read_small_file(path, &mode);
-  if (!text) return conf::error(text.error().text);
-  auto fresh = parse_ticket_keys(*text);
-  conf::wipe(*text);
-  if (!fresh) return conf::error(conf::quoted(path) + ": " + fresh.error().text);
-  warning =
-      mode & S_IROTH ? conf::quoted(path) + " can be read by every user of this machine" : std::string();
-  for (TicketKey& key : *fresh) {
+/// The file's keys instead of those that are there. True if they differ; `fresh` is left with nothing.
+bool TicketKeys::Impl::take_file(std::vector<TicketKey>& fresh, Clock::time_point now) {
+  for (TicketKey& key : fresh) {
     const auto known =
         std::find_if(keys.begin(), keys.end(), [&key](const auto& old) { return same(old, key); });
     key.since = known == keys.end() ? now : known->since;
   }
   // A key that moves to the front begins to make tickets now.
-  if (keys.empty() || !same(keys.front(), fresh->front())) fresh->front().since = now;
-  return fresh;
+  if (keys.empty() || !same(keys.front(), fresh.front())) fresh.front().since = now;
+  const bool changed = !std::equal(fresh.begin(), fresh.end(), keys.begin(), keys.end(), same);
+  if (changed) keys.swap(fresh);
+  wipe_all(fresh);
+  return changed;
 }
 
-conf::Result<bool> TicketKeys::Impl::rotate(Clock::time_point now) {
-  bool changed = false;
+/// Whether a new key of our own is due.
+bool TicketKeys::Impl::due(Clock::time_point now) {
   if (!keys.empty() && keys.front().since > now) keys.front().since = now;  // the clock was set back
-  if (keys.empty() || now - keys.front().since >= conf.rotate) {
-    auto key = new_key(now);
-    if (!key) return conf::error("the system gives no random numbers");
-    keys.insert(keys.begin(), *key);
-    wipe_key(*key);
-    changed = true;
-  }
-  // A key's last ticket was made when its successor came.
+  return keys.empty() || now - keys.front().since >= conf.rotate;
+}
+
+void TicketKeys::Impl::rotate(const TicketKey& fresh, Clock::time_point now) {
+  keys.insert(keys.begin(), fresh)->since = now;
+}
+
+/// Own keys that no ticket needs any more: a key's last ticket was made when its successor came.
+bool TicketKeys::Impl::forget(Clock::time_point now) {
   size_t kept = 1;
   while (kept < keys.size() && kept < max_keys && keys[kept - 1].since + conf.lifetime > now) ++kept;
-  changed |= kept < keys.size();
+  const bool outlived = kept < keys.size();
   for (; keys.size() > kept; keys.pop_back()) wipe_key(keys.back());
-  return changed;
+  return outlived;
 }
 
 TicketKeys::TicketKeys() : impl_(std::make_unique<Impl>()) {}
 TicketKeys::~TicketKeys() = default;
 
-conf::Result<void> TicketKeys::configure(const conf::TicketConf& conf) {
-  const auto now = Clock::now();
+void TicketKeys::adopt(TicketPlan plan, Clock::time_point now) {
   Impl& my = *impl_;
-  if (conf.enable && !conf.file.empty()) {
-    auto keys = my.read(conf.file, now);
-    if (!keys) return conf::error(keys.error().text);
+  const bool had_file = my.conf.enable && !my.conf.file.empty();
+  my.conf = plan.conf;
+  my.warning = plan.warning;
+  if (!my.conf.enable) {
     wipe_all(my.keys);
-    my.keys = std::move(*keys);
-    my.conf = conf;
+  } else if (!my.conf.file.empty()) {
+    (void)my.take_file(plan.keys, now);
   } else {
-    if (!conf.enable || !my.conf.file.empty()) wipe_all(my.keys);
-    const conf::TicketConf before = std::exchange(my.conf, conf);
-    my.warning.clear();
-    if (conf.enable)
-      if (auto made = my.rotate(now); !made) {
-        my.conf = before;
-        return conf::error(made.error().text);
-      }
+    if (had_file) wipe_all(my.keys);
+    if (my.due(now)) my.rotate(plan.keys.front(), now);
+    (void)my.forget(now);
   }
-  my.lifetime = std::chrono::duration_cast<std::chrono::seconds>(conf.lifetime).count();
   my.publish();
-  my.enabled = conf.enable;
-  return {};
 }
 
 conf::Result<bool> TicketKeys::refresh(Clock::time_point now) {
   Impl& my = *impl_;
   if (!my.conf.enable) return false;
-  if (my.conf.file.empty()) {
-    auto changed = my.rotate(now);
-    if (changed && *changed) my.publish();
-    return changed;
+  bool changed = false;
+  if (!my.conf.file.empty()) {
+    auto plan = TicketPlan::make(my.conf);
+    if (!plan) return conf::error(plan.error().text);
+    my.warning = plan->warning;
+    changed = my.take_file(plan->keys, now);
+  } else {
+    if (my.due(now)) {
+      auto key = new_key(now);
+      if (!key) return conf::error("the system gives no random numbers");
+      my.rotate(*key, now);
+      wipe_key(*key);
+      changed = true;
+    }
+    changed |= my.forget(now);
   }
-  auto fresh = my.read(my.conf.file, now);
-  if (!fresh) return conf::error(fresh.error().text);
-  const bool changed = !std::equal(fresh->begin(), fresh->end(), my.keys.begin(), my.keys.end(), same);
-  if (changed) my.keys.swap(*fresh);
-  wipe_all(*fresh);
   if (changed) my.publish();
   return changed;
 }
@@ -224,8 +252,6 @@ std::chrono::seconds TicketKeys::age(Clock::time_point now) const {
   return std::max(std::chrono::seconds(0), seconds - std::chrono::seconds(impl_->making_since.load()));
 }
 
-bool TicketKeys::enabled() const { return impl_->enabled; }
-std::chrono::seconds TicketKeys::lifetime() const { return std::chrono::seconds(impl_->lifetime.load()); }
 const std::string& TicketKeys::warning() const { return impl_->warning; }
 
 bool TicketKeys::making(TicketKey& key) const {

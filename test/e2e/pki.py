@@ -4,6 +4,7 @@ import hashlib
 import os
 import ssl
 import subprocess
+import time
 from dataclasses import dataclass
 
 
@@ -70,21 +71,38 @@ class Pki:
         with open(f"{stem}.ext", "w", encoding="ascii") as f:
             f.write(extensions)
         openssl("req", "-new", "-key", private, "-subj", f"/CN={cn or (names[0] if names else 'nobody')}", "-out", f"{stem}.csr")
+        above = issuer if issuer and "/" in issuer else f"{self.shared}/{issuer}"
         if expired:
             self.expired(stem, issuer)
         else:
-            signer = ["-CA", f"{self.shared}/{issuer}.pem", "-CAkey", f"{self.shared}/{issuer}.key"] if issuer else \
+            signer = ["-CA", f"{above}.pem", "-CAkey", f"{above}.key"] if issuer else \
                 ["-signkey", private]
             openssl("x509", "-req", "-in", f"{stem}.csr", *signer, "-days", "20", "-extfile", f"{stem}.ext",
                     "-set_serial", str(int.from_bytes(os.urandom(8), "big")), "-out", f"{stem}.pem")
         chain = f"{stem}-chain.pem"
         with open(chain, "wb") as out:
-            for part in [f"{stem}.pem"] + ([f"{self.shared}/{issuer}.pem"] if issuer else []):
+            for part in [f"{stem}.pem"] + ([f"{above}.pem"] if issuer else []):
                 with open(part, "rb") as f:
                     out.write(f.read())
         return Pair(f"{stem}.pem", chain, private, names)
 
+    def short_lived_issuer(self, seconds):
+        """An authority below `ca` that ends so soon, for leaf(issuer=...): its path without an ending."""
+        self.count += 1
+        stem = f"{self.folder}/{self.count}-issuer"
+        with open(f"{self.shared}/ec3.key", "rb") as source, open(f"{stem}.key", "wb") as copy:
+            copy.write(source.read())
+        with open(f"{stem}.ext", "w", encoding="ascii") as f:
+            f.write("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n")
+        openssl("req", "-new", "-key", f"{stem}.key", "-subj", "/CN=Postern test short-lived", "-out", f"{stem}.csr")
+        now = time.time()
+        self.dated(stem, "ca", *(time.strftime("%Y%m%d%H%M%SZ", time.gmtime(at)) for at in (now - 3600, now + seconds)))
+        return stem
+
     def expired(self, stem, issuer):
+        self.dated(stem, issuer, "20200101000000Z", "20200201000000Z")
+
+    def dated(self, stem, issuer, begin, end):
         """openssl ca is the one way of this age to give dates."""
         for name, content in (("index", ""), ("serial", f"{self.count:02X}{os.urandom(6).hex()}\n"), ("ca.cnf", (
                 f"[ca]\ndefault_ca=d\n[d]\ndatabase={stem}.index\nserial={stem}.serial\nnew_certs_dir={self.folder}\n"
@@ -93,7 +111,7 @@ class Pki:
                 f.write(content)
         openssl("ca", "-batch", "-notext", "-config", f"{stem}.ca.cnf", "-cert", f"{self.shared}/{issuer}.pem",
                 "-keyfile", f"{self.shared}/{issuer}.key", "-in", f"{stem}.csr", "-out", f"{stem}.pem", "-extfile",
-                f"{stem}.ext", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
+                f"{stem}.ext", "-startdate", begin, "-enddate", end)
 
     # contexts for peers ------------------------------------------------------------------------------
 

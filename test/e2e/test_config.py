@@ -249,6 +249,7 @@ def test_yaml_json_and_kebab_case_files_serve(t):
 @test(quick=True)
 def test_every_sample_passes_check(t):
     pair = t.pki.leaf("mx.example.org")
+    os.chmod(pair.key, 0o600)  # who can read it is worth a warning
     keys = t.file("tickets.keys", os.urandom(48).hex() + "\n", 0o600)
     samples = sorted(glob.glob(f"{SAMPLES}/*.*"))
     assert samples

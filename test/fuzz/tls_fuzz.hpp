@@ -53,10 +53,13 @@ inline std::shared_ptr<const ServerContext> fuzz_server(bool tls13) {
     conf::Problems problems("fuzz");
     const auto store = CertificateStore::load({}, nullptr, problems);
     auto keys = std::make_shared<TicketKeys>();
-    demand(keys->configure({}).has_value());
+    auto plan = TicketPlan::make({});
+    demand(plan.has_value());
+    keys->adopt(std::move(*plan));
     std::array<std::shared_ptr<const ServerContext>, 2> contexts;
     for (const bool version : {false, true})
-      contexts[version] = *ServerContext::make(fuzz_policy(version), store, keys, {"imap", "pop3"});
+      contexts[version] =
+          *ServerContext::make(fuzz_policy(version), store, TicketUse::of(keys, {}), {"imap", "pop3"});
     return contexts;
   }();
   return made[tls13];

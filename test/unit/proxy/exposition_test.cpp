@@ -58,12 +58,12 @@ size_t series_of(const std::string& page, const std::string& name) {
 
 TEST_CASE("counts of all workers are added up") {
   Counters counters(3);
-  const auto l = counters.listener("imaps", conf::Protocol::imap);
+  const auto l = counters.keep(counters.listener("imaps", conf::Protocol::imap));
   l->workers[0].accepted.add(5);
   l->workers[1].accepted.add(2);
   l->workers[2].closed.add(3);
   l->workers[1].rejected[static_cast<size_t>(Rejected::timeout)].add(4);
-  const auto d = counters.destination("old");
+  const auto d = counters.keep(counters.destination("old"));
   auto& imap0 = d->workers[0].protocol[0];
   imap0.opened.add(3);
   imap0.attempts[static_cast<size_t>(AttemptResult::ok)].add(3);
@@ -124,8 +124,8 @@ TEST_CASE("counts of all workers are added up") {
 
 TEST_CASE("what is configured starts at zero, what was never used has no series") {
   Counters counters(2);
-  counters.listener("smtp", conf::Protocol::smtp);
-  counters.destination("old");
+  counters.keep(counters.listener("smtp", conf::Protocol::smtp));
+  counters.keep(counters.destination("old"));
   const std::string page = exposition(counters, observed());
   CHECK(has(page, "postern_connections_total{listener=\"smtp\",protocol=\"smtp\"} 0"));
   CHECK(has(page, "postern_relayed_bytes_total{protocol=\"smtp\",direction=\"to_backend\"} 0"));
@@ -140,7 +140,7 @@ TEST_CASE("what is configured starts at zero, what was never used has no series"
 
 TEST_CASE("a gauge read in a busy moment is never below zero") {
   Counters counters(1);
-  counters.listener("l", conf::Protocol::imap)->workers[0].closed.add();
+  counters.keep(counters.listener("l", conf::Protocol::imap))->workers[0].closed.add();
   CHECK(has(exposition(counters, observed()),
             "postern_connections_active{listener=\"l\",protocol=\"imap\"} 0"));
 }
@@ -148,8 +148,8 @@ TEST_CASE("a gauge read in a busy moment is never below zero") {
 TEST_CASE("every series stands once, under its help and type, with names Prometheus takes") {
   Counters counters(1);
   for (size_t p = 0; p < conf::protocol_count; ++p) {
-    counters.listener("same", static_cast<conf::Protocol>(p));
-    counters.destination("d")->workers[0].protocol[p].opened.add();
+    counters.keep(counters.listener("same", static_cast<conf::Protocol>(p)));
+    counters.keep(counters.destination("d"))->workers[0].protocol[p].opened.add();
   }
   for (auto& version : counters.workers[0].client.handshakes)
     for (auto& result : version) result.add();
@@ -183,8 +183,8 @@ TEST_CASE("every series stands once, under its help and type, with names Prometh
 
 TEST_CASE("promtool has nothing to say about the page" * doctest::skip(!installed("promtool"))) {
   Counters counters(1);
-  counters.listener("l", conf::Protocol::imap);
-  counters.destination("old")->workers[0].protocol[0].opened.add();
+  counters.keep(counters.listener("l", conf::Protocol::imap));
+  counters.keep(counters.destination("old"))->workers[0].protocol[0].opened.add();
   const std::string page = exposition(counters, observed());
   FILE* promtool = ::popen("promtool check metrics", "w");
   REQUIRE(promtool != nullptr);

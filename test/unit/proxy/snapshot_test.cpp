@@ -87,12 +87,12 @@ TEST_CASE("a first snapshot has every listener with its destination, in the file
   const auto made = maker.make(base);
   REQUIRE(made.snapshot);
   REQUIRE(made.snapshot->listeners.size() == 2);
-  CHECK(made.snapshot->listeners[0].conf.name == "mx");
-  CHECK(made.snapshot->listeners[1].conf.name == "local");
-  for (const ListenerRuntime& listener : made.snapshot->listeners) {
-    REQUIRE(listener.passthrough);
-    CHECK(listener.passthrough->conf.name == "relay");
-    CHECK(listener.tls == nullptr);
+  CHECK(made.snapshot->listeners[0]->conf.name == "mx");
+  CHECK(made.snapshot->listeners[1]->conf.name == "local");
+  for (const auto& listener : made.snapshot->listeners) {
+    REQUIRE(listener->passthrough);
+    CHECK(listener->passthrough->conf.name == "relay");
+    CHECK(listener->tls == nullptr);
   }
   CHECK(made.restart.empty());
 }
@@ -105,9 +105,11 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     const auto next =
         maker.make(with(base, "max_connections = 10", "max_connections = 20"), first.snapshot.get());
     REQUIRE(next.snapshot);
-    CHECK(next.snapshot->listeners[0].conf.max_connections == 20);
-    CHECK(next.snapshot->listeners[0].occupancy == first.snapshot->listeners[0].occupancy);
-    CHECK(next.snapshot->listeners[0].counters == first.snapshot->listeners[0].counters);
+    CHECK(next.snapshot->listeners[0]->conf.max_connections == 20);
+    CHECK(next.snapshot->listeners[0]->listener->occupancy ==
+          first.snapshot->listeners[0]->listener->occupancy);
+    CHECK(next.snapshot->listeners[0]->listener->counters ==
+          first.snapshot->listeners[0]->listener->counters);
     CHECK(next.restart.empty());
   }
   SUBCASE("the health of a destination stays with its host and legs") {
@@ -118,7 +120,7 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     const auto moved = maker.make(with(base, "port = 25", "port = 26"), first.snapshot.get());
     CHECK(moved.snapshot->destinations.at("relay")->health !=
           first.snapshot->destinations.at("relay")->health);
-    CHECK(moved.snapshot->listeners[0].passthrough->conf.leg(conf::Protocol::smtp)->port == 26);
+    CHECK(moved.snapshot->listeners[0]->passthrough->conf.leg(conf::Protocol::smtp)->port == 26);
   }
   SUBCASE("an address needs a restart and is named; the rest of the listener is applied") {
     std::string text = with(base, "127.0.0.1:2025", "127.0.0.1:3025");
@@ -126,8 +128,8 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     const auto next = maker.make(text, first.snapshot.get());
     REQUIRE(next.restart.size() == 1);
     CHECK(next.restart[0] == "listener.mx: bind");
-    CHECK(next.snapshot->listeners[0].conf.bind == first.snapshot->listeners[0].conf.bind);
-    CHECK(next.snapshot->listeners[0].conf.max_connections == 30);
+    CHECK(next.snapshot->listeners[0]->conf.bind == first.snapshot->listeners[0]->conf.bind);
+    CHECK(next.snapshot->listeners[0]->conf.max_connections == 30);
   }
   SUBCASE("another order of listeners does not mix them up") {
     std::string text = base;
@@ -135,14 +137,14 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     const size_t local = text.find("[listener.local]");
     text = text.substr(0, at) + text.substr(local) + text.substr(at, local - at);
     const auto next = maker.make(text, first.snapshot.get());
-    CHECK(next.snapshot->listeners[0].conf.name == "mx");
-    CHECK(next.snapshot->listeners[1].conf.name == "local");
+    CHECK(next.snapshot->listeners[0]->conf.name == "mx");
+    CHECK(next.snapshot->listeners[1]->conf.name == "local");
   }
   SUBCASE("a listener the file no longer has goes on as it was; a new one waits") {
     const auto next = maker.make(with(base, "[listener.local]", "[listener.other]"), first.snapshot.get());
     REQUIRE(next.snapshot->listeners.size() == 2);
-    CHECK(next.snapshot->listeners[1].conf.name == "local");
-    REQUIRE(next.snapshot->listeners[1].passthrough);
+    CHECK(next.snapshot->listeners[1]->conf.name == "local");
+    REQUIRE(next.snapshot->listeners[1]->passthrough);
     REQUIRE(next.restart.size() == 2);
     CHECK(next.restart[0] == "listener.local (removed)");
     CHECK(next.restart[1] == "listener.other (added)");
@@ -153,7 +155,7 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
                    first.snapshot.get());
     REQUIRE(next.restart.size() == 1);
     CHECK(next.restart[0] == "listener.mx: tls");
-    CHECK(next.snapshot->listeners[0].tls == nullptr);
+    CHECK(next.snapshot->listeners[0]->tls == nullptr);
   }
 }
 

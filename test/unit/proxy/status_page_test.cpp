@@ -177,11 +177,11 @@ TEST_CASE("a total that went back is no growth") {
 
 TEST_CASE("a sample adds up workers, listeners and destinations") {
   Counters counters(2);
-  const auto l = counters.listener("a", conf::Protocol::imap);
+  const auto l = counters.keep(counters.listener("a", conf::Protocol::imap));
   l->workers[0].accepted.add(5);
   l->workers[1].closed.add(2);
-  counters.listener("b", conf::Protocol::smtp)->workers[1].accepted.add(4);
-  auto& imap = counters.destination("d")->workers[1].protocol[0];
+  counters.keep(counters.listener("b", conf::Protocol::smtp))->workers[1].accepted.add(4);
+  auto& imap = counters.keep(counters.destination("d"))->workers[1].protocol[0];
   imap.opened.add(3);
   imap.ended[0].add();
   counters.workers[0].auth[0][0][static_cast<size_t>(AuthResult::ok)].add(7);

@@ -77,10 +77,10 @@ TEST_CASE("a policy that names a certificate the store has not is refused") {
   const auto store = store_of({entry("alpha")});
   conf::TlsPolicy policy = default_policy();
   policy.certificate = "ghost";
-  CHECK_FALSE(ServerContext::make(policy, store, nullptr, {}));
+  CHECK_FALSE(ServerContext::make(policy, store, {}, {}));
   policy.certificate.clear();
   policy.sni = {{"a.test", "ghost"}};
-  CHECK_FALSE(ServerContext::make(policy, store, nullptr, {}));
+  CHECK_FALSE(ServerContext::make(policy, store, {}, {}));
 }
 
 TEST_CASE("with both key types for a name, ECDSA is shown to those who can verify it and RSA to the others") {

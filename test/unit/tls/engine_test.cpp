@@ -9,11 +9,11 @@
 namespace postern::tls {
 namespace {
 
-std::shared_ptr<const ServerContext> alpha(bool tls13 = true, std::shared_ptr<TicketKeys> tickets = nullptr) {
+std::shared_ptr<const ServerContext> alpha(bool tls13 = true, const Tickets& tickets = {}) {
   static const auto store = store_of({entry("alpha")});
   conf::TlsPolicy policy = default_policy();
   policy.tls13 = tls13;
-  return server_context(policy, store, std::move(tickets));
+  return server_context(policy, store, tickets);
 }
 
 TEST_CASE("two engines with default settings agree on TLS 1.3 with the best group and talk") {

@@ -18,7 +18,7 @@ struct Outcome {
 };
 Outcome meet(const conf::TlsPolicy& policy, const RawOffer& offer, std::vector<std::string> alpn = {}) {
   static const auto store = store_of(both_kinds);
-  const auto server = Engine::server(server_context(policy, store, nullptr, std::move(alpn)));
+  const auto server = Engine::server(server_context(policy, store, {}, std::move(alpn)));
   RawClient client(offer);
   const bool ok = client.shake(*server);
   return {ok, server->facts(), server->failure(), client.alert()};
@@ -231,7 +231,7 @@ TEST_CASE("application protocols: one in common, none offered, none in common, n
   for (const bool tls13 : {true, false})
     for (const Row& row : rows) {
       CAPTURE(row.offered);
-      const auto server = Engine::server(server_context(default_policy(), store, nullptr, row.ours));
+      const auto server = Engine::server(server_context(default_policy(), store, {}, row.ours));
       RawOffer offer;
       offer.alpn = row.offered;
       offer.tls13 = tls13;

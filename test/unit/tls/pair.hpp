@@ -54,11 +54,19 @@ inline conf::TlsPolicy default_policy() {
   return policy;
 }
 
+/// Ticket keys and the settings they were made for, as a snapshot has them.
+struct Tickets {
+  std::shared_ptr<TicketKeys> keys;  // null: no tickets
+  conf::TicketConf conf;
+  TicketKeys* operator->() const { return keys.get(); }
+};
+
 inline std::shared_ptr<const ServerContext> server_context(const conf::TlsPolicy& policy,
                                                            std::shared_ptr<const CertificateStore> store,
-                                                           std::shared_ptr<TicketKeys> tickets = nullptr,
+                                                           const Tickets& tickets = {},
                                                            std::vector<std::string> alpn = {}) {
-  auto context = ServerContext::make(policy, std::move(store), std::move(tickets), std::move(alpn));
+  auto context = ServerContext::make(policy, std::move(store), TicketUse::of(tickets.keys, tickets.conf),
+                                     std::move(alpn));
   REQUIRE(context);
   return *context;
 }
@@ -79,10 +87,17 @@ inline std::shared_ptr<const ClientContext> client_context(
   return *context;
 }
 
-inline std::shared_ptr<TicketKeys> ticket_keys(const conf::TicketConf& conf = {}) {
-  auto keys = std::make_shared<TicketKeys>();
-  REQUIRE(keys->configure(conf));
-  return keys;
+/// The settings hold at once; false: they are bad, and nothing has changed.
+inline bool configure(TicketKeys& keys, const conf::TicketConf& conf) {
+  auto plan = TicketPlan::make(conf);
+  if (plan) keys.adopt(std::move(*plan));
+  return plan.has_value();
+}
+
+inline Tickets ticket_keys(const conf::TicketConf& conf = {}) {
+  Tickets made{std::make_shared<TicketKeys>(), conf};
+  REQUIRE(configure(*made.keys, conf));
+  return made;
 }
 
 /// One direction: what the sender's engine appended and the other has not taken yet.

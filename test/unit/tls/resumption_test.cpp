@@ -16,10 +16,10 @@ std::shared_ptr<const CertificateStore> names() {
   static const auto store = store_of({entry("alpha"), entry("default", true), entry("wild")});
   return store;
 }
-std::shared_ptr<const ServerContext> serving(bool tls13, std::shared_ptr<TicketKeys> keys) {
+std::shared_ptr<const ServerContext> serving(bool tls13, const Tickets& keys) {
   conf::TlsPolicy policy = default_policy();
   policy.tls13 = tls13;
-  return server_context(policy, names(), std::move(keys));
+  return server_context(policy, names(), keys);
 }
 
 /// A handshake; the session it leaves behind.
@@ -92,7 +92,7 @@ TEST_CASE("without tickets nothing resumes and nothing breaks") {
   for (const bool tls13 : {true, false}) {
     conf::TicketConf off;
     off.enable = false;
-    for (const auto& keys : {std::shared_ptr<TicketKeys>(), ticket_keys(off)}) {
+    for (const auto& keys : {Tickets(), ticket_keys(off)}) {
       const auto client = client_context();
       const auto server = serving(tls13, keys);
       bool resumed = true;
@@ -100,6 +100,30 @@ TEST_CASE("without tickets nothing resumes and nothing breaks") {
       CHECK_FALSE(resumed);
       CHECK_FALSE(resumes(client, server, "alpha.test", saved.get()));
     }
+  }
+}
+
+TEST_CASE("a handshake never fails for want of a ticket") {
+  for (const bool tls13 : {true, false}) {
+    CAPTURE(tls13);
+    const auto keys = ticket_keys();
+    const auto client = client_context();
+    const auto server = serving(tls13, keys);  // goes on issuing tickets, whatever becomes of the keys
+    bool resumed = false;
+    const auto before = visit(client, server, "alpha.test", nullptr, resumed);
+    CHECK(resumes(client, server, "alpha.test", before.get()));
+    conf::TicketConf off;
+    off.enable = false;
+    REQUIRE(configure(*keys.keys, off));
+    const auto without = visit(client, server, "alpha.test", nullptr, resumed);
+    CHECK_FALSE(resumed);
+    CHECK_FALSE(resumes(client, server, "alpha.test", before.get()));
+    CHECK_FALSE(resumes(client, server, "alpha.test", without.get()));
+    REQUIRE(configure(*keys.keys, {}));
+    CHECK_FALSE(
+        resumes(client, server, "alpha.test", without.get()));  // nothing opens what was made without a key
+    const auto after = visit(client, server, "alpha.test", nullptr, resumed);
+    CHECK(resumes(client, server, "alpha.test", after.get()));
   }
 }
 

@@ -4,6 +4,9 @@
 #include <chrono>
 #include <thread>
 
+#include <sys/stat.h>
+
+#include "test/unit/tls/key_file.hpp"
 #include "test/unit/tls/pair.hpp"
 #include "tls/key_ring.hpp"
 
@@ -81,6 +84,49 @@ TEST_CASE(
   CHECK(bad == 0);
   CHECK(good > 10);
   CHECK(resumed > 0);
+}
+
+TEST_CASE("no handshake fails while tickets are turned off and on, rotate, and plans are made beside them") {
+  const KeyFile file(hex('a', 'a') + "\n");
+  ::chmod(file.path.c_str(), 0600);
+  conf::TicketConf off;
+  off.enable = false;
+  const conf::TicketConf kinds[] = {{}, off, file.conf(), off};
+  const auto keys = ticket_keys();
+  const auto client = client_context();
+  const auto store = store_of({entry("alpha")});
+  const auto issuing = server_context(default_policy(), store, keys);
+  std::atomic<bool> stop{false};
+  std::atomic<int> good{0}, bad{0};
+  std::vector<std::thread> loops;
+  for (int i = 0; i < 2; ++i)
+    loops.emplace_back([&] {
+      std::unique_ptr<Resumption> saved;
+      while (!stop) {
+        Joined pair(client, issuing, "alpha.test", saved.get());
+        if (!pair.shake() || !pair.server_writes("x") || pair.client_reads().text != "x") {
+          ++bad;
+          saved.reset();
+          continue;
+        }
+        ++good;
+        saved = pair.client->resumption();
+      }
+    });
+  loops.emplace_back([&] {  // as the pool does: most of what is prepared is never published
+    for (size_t i = 0; !stop; ++i) (void)TicketPlan::make(kinds[i % std::size(kinds)]);
+  });
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  for (size_t i = 0; std::chrono::steady_clock::now() < until; ++i) {
+    file.write(hex(i % 2 ? 'a' : 'b', 'c') + "\n");
+    REQUIRE(configure(*keys.keys, kinds[i % std::size(kinds)]));
+    (void)keys->refresh(std::chrono::system_clock::now() + std::chrono::hours(9 * i));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  stop = true;
+  for (auto& loop : loops) loop.join();
+  CHECK(bad == 0);
+  CHECK(good > 10);
 }
 
 }  // namespace

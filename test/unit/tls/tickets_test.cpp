@@ -59,13 +59,10 @@ TEST_CASE("own keys: made at once, renewed by `rotate`, forgotten `lifetime` aft
   conf.rotate = 1h;
   conf.lifetime = 3h;
   TicketKeys keys;
-  CHECK_FALSE(keys.enabled());
   TicketKey key;
   CHECK_FALSE(keys.making(key));
   const auto start = Clock::now();
-  REQUIRE(keys.configure(conf));
-  CHECK(keys.enabled());
-  CHECK(keys.lifetime() == 3h);
+  REQUIRE(configure(keys, conf));
   CHECK(keys.age(start) <= 1s);
   TicketKey first;
   REQUIRE(keys.making(first));
@@ -95,19 +92,18 @@ TEST_CASE("own keys: made at once, renewed by `rotate`, forgotten `lifetime` aft
   CHECK(*keys.refresh(start) == false);  // the clock was set back: no key is made, none stays for ever
   CHECK(*keys.refresh(start + 1h) == true);
   conf.enable = false;
-  REQUIRE(keys.configure(conf));
-  CHECK_FALSE(keys.enabled());
+  REQUIRE(configure(keys, conf));
   CHECK_FALSE(keys.making(key));
 }
 
 TEST_CASE("own keys stay over a reload") {
   TicketKeys keys;
   conf::TicketConf conf;
-  REQUIRE(keys.configure(conf));
+  REQUIRE(configure(keys, conf));
   TicketKey before, after;
   REQUIRE(keys.making(before));
   conf.lifetime = 1h;
-  REQUIRE(keys.configure(conf));
+  REQUIRE(configure(keys, conf));
   REQUIRE(keys.making(after));
   CHECK(before.name == after.name);
 }
@@ -117,7 +113,7 @@ TEST_CASE("rotation far faster than the lifetime keeps a bounded number of keys"
   conf.rotate = 1s;
   conf.lifetime = 24h;
   TicketKeys keys;
-  REQUIRE(keys.configure(conf));
+  REQUIRE(configure(keys, conf));
   std::vector<TicketKey> made(1);
   REQUIRE(keys.making(made[0]));
   for (int i = 1; i <= 200; ++i) {
@@ -136,7 +132,7 @@ TEST_CASE(
   const KeyFile file(hex('a', 'a') + "\n");
   ::chmod(file.path.c_str(), 0600);
   TicketKeys keys;
-  REQUIRE(keys.configure(file.conf()));
+  REQUIRE(configure(keys, file.conf()));
   CHECK(keys.warning().empty());
   TicketKey key;
   REQUIRE(keys.making(key));
@@ -147,7 +143,7 @@ TEST_CASE(
   const auto bad = keys.refresh(Clock::now());
   REQUIRE_FALSE(bad);
   CHECK(bad.error().text.find("line 1") != std::string::npos);
-  CHECK_FALSE(keys.configure(file.conf()));
+  CHECK_FALSE(configure(keys, file.conf()));
   REQUIRE(keys.making(key));
   CHECK(key.name[0] == 0xaa);
 

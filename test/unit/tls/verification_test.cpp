@@ -3,6 +3,7 @@
 // shows.
 #include "test/unit/tls/raw_client.hpp"
 #include "tls/client_context.hpp"
+#include "tls/der.hpp"
 #include "tls/pem.hpp"
 #include "tls/server_context.hpp"
 
@@ -89,6 +90,39 @@ TEST_CASE("an issuer trusted in one connection does not become trusted in the ne
     CHECK(call(client, showing("foreign"), "alpha.test").error == "unknown issuer");
     CHECK(call(client, showing("alpha"), "alpha.test").ok);
   }
+}
+
+TEST_CASE("an intermediate that a backend has shown is trusted until it ends, and then no more") {
+  const auto trust = trust_in();
+  const auto leaf_alone = [] {
+    conf::CertificateConf conf = entry("alpha", true);
+    conf.cert = std::string(pem_blocks(slurp(pki("alpha.crt")))[0].text) + "\n";
+    return server_context(default_policy(), store_of({conf}));
+  }();
+  const auto client = client_context({}, trust);
+  CHECK_FALSE(call(client, leaf_alone, "alpha.test").ok);
+  const std::time_t root_ends = trust->impl().until;
+  CHECK(call(client, showing("alpha"), "alpha.test").ok);
+  const auto middle = read_certificate(*pem_bytes(pem_blocks(slurp(pki("middle.crt")))[0]));
+  REQUIRE(middle);
+  CHECK(trust->impl().until == std::min(root_ends, middle->not_after));
+  CHECK(call(client, leaf_alone, "alpha.test").ok);  // the library has learned it
+  CHECK_FALSE(trust->outlived(middle->not_after));
+  CHECK(trust->outlived(middle->not_after + 1));
+
+  const auto again = [&trust] {
+    ::setenv("SSL_CERT_FILE", pki("root.crt").c_str(), 1);
+    auto next = TrustStore::load(trust);
+    ::unsetenv("SSL_CERT_FILE");
+    return next;
+  };
+  CHECK(again() == trust);
+  trust->impl().trusted_until(std::time(nullptr) - 1);  // as if it had ended
+  const auto next = again();
+  REQUIRE(next != trust);
+  CHECK_FALSE(next->outlived(std::time(nullptr)));
+  CHECK_FALSE(call(client_context({}, next), leaf_alone, "alpha.test").ok);
+  CHECK(call(client_context({}, next), showing("alpha"), "alpha.test").ok);
 }
 
 TEST_CASE("without roots nothing is trusted, and the operator can be told") {
