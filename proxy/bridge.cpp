@@ -76,10 +76,11 @@ void Bridge::output_failed(Side& to) {
 void Bridge::stream_ended(Stream& stream, StreamEnd end) {
   if (over_) return;
   Side& from = side(stream);
-  if (end == StreamEnd::tls) return over(from.tls);
-  // A peer that was told everything, the end included, may leave as rudely as it likes.
+  // A peer that was told everything, the end included, may leave as rudely as it likes: with a reset, or with
+  // an alert about an end that came without close_notify, because the other side had sent none.
   const bool told_all = other(from).input_over && from.stream.finished() && !from.stream.queued();
-  if (end == StreamEnd::reset && told_all) return over(Fault::none);
+  if ((end == StreamEnd::reset || end == StreamEnd::tls) && told_all) return over(Fault::none);
+  if (end == StreamEnd::tls) return over(from.tls);
   if (end == StreamEnd::reset || from.output_dead) return over(from.reset);
   last_byte_ = worker_.now();
   pass_end(from, end == StreamEnd::eof);

@@ -276,6 +276,17 @@ TEST_CASE("a reset of either side ends both at once") {
   }
 }
 
+TEST_CASE("a client that was told of the end may answer with an alert: that is no error") {
+  for (const bool told : {true, false}) {
+    Bridged world;
+    if (told) ::shutdown(world.backend_peer, SHUT_WR);
+    world.run(100);
+    REQUIRE(!world.fault);
+    static_cast<StreamEvents&>(*world.bridge).stream_ended(world.client, StreamEnd::tls);
+    CHECK(world.fault == (told ? Fault::none : Fault::client_tls));
+  }
+}
+
 TEST_CASE("silence ends the bridge after its limit and a byte starts the time anew") {
   Bridged world(300);
   std::thread client([&] {
