@@ -42,17 +42,17 @@ def certificate(chain, key):
 def maildir(path):
     if old():
         return f"mail_location = maildir:{path}\n"
-    return f"mail_driver = maildir\nmail_path = {path}\nmail_inbox_path =\n"
+    return f"mail_driver = maildir\nmail_path = {path}\n"
 
 
-def block(kind, driver, lines, fields=None):
-    """A passdb or userdb with lines of its own and, in 2.4, a block of fields."""
+def block(kind, driver, lines, fields=None, name=""):
+    """A passdb or userdb with lines of its own and, in 2.4, a block of fields; there two of one name would be one."""
     inner = "".join(f"  {line}\n" for line in lines)
     if old():
         return f"{kind} {{\n  driver = {driver}\n{inner}}}\n"
     if fields:
         inner += "  fields {\n" + "".join(f"    {name} = {value}\n" for name, value in fields.items()) + "  }\n"
-    return f"{kind} {driver} {{\n{inner}}}\n"
+    return f"{kind} {name or driver} {{\n  driver = {driver}\n{inner}}}\n"
 
 
 def password_file(path, *, mechanisms="", master=False):
@@ -64,7 +64,7 @@ def password_file(path, *, mechanisms="", master=False):
         lines.append(f"mechanisms = {mechanisms}" if old() else f"mechanisms_filter = {mechanisms}")
     if master:
         lines += ["master = yes", "result_success = continue"]
-    return block("passdb", "passwd-file", lines)
+    return block("passdb", "passwd-file", lines, name="masters" if master else "")
 
 
 def any_password():

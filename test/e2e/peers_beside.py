@@ -100,10 +100,10 @@ class Saslauthd:
 
 
 class SysLog:
-    """What programs say to syslog: a socket to stand in for /dev/log, and the lines."""
+    """What programs say to syslog: a socket to stand in for /dev/log, the lines, and a file with them."""
 
-    def __init__(self, path):
-        self.lines, self.sock = [], socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    def __init__(self, path, log):
+        self.lines, self.log, self.sock = [], log, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(path)
         os.chmod(path, 0o777)
         threading.Thread(target=self.loop, daemon=True).start()
@@ -111,6 +111,8 @@ class SysLog:
     def loop(self):
         while True:
             self.lines.append(self.sock.recv(65536).decode(errors="replace").strip("\0"))
+            with open(self.log, "a", encoding="utf-8") as f:
+                f.write(self.lines[-1] + "\n")
 
     def text(self):
         return "\n".join(self.lines)
@@ -128,7 +130,7 @@ class Cyrus(Peer):
             t.folder_for(f"cyrus/{part}")
         t.file("cyrus/key.pem", open(pair.key, "rb").read(), 0o644)
         self.auth = Saslauthd(f"{self.folder}/mux", dict.fromkeys(users, PASSWORD))
-        self.syslog = SysLog(f"{self.folder}/dev/log")
+        self.syslog = SysLog(f"{self.folder}/dev/log", f"{t.folder}/cyrus-syslog.log")
         conf = t.file("cyrus/imapd.conf", f"""
 configdirectory: {self.folder}/conf
 partition-default: {self.folder}/spool
@@ -145,6 +147,7 @@ virtdomains: off
 autocreate_post: yes
 autocreate_quota: 0
 autocreate_users: anyone
+allowstarttls: yes
 tls_server_cert: {pair.chain}
 tls_server_key: {self.folder}/key.pem
 tls_sessions_db_path: {self.folder}/conf/tls.db
@@ -227,7 +230,7 @@ class Courier(Peer):
                                 ("pop3", f"{programs}/courierpop3login {programs}/courierpop3d Maildir")):
             self.process = t.spawn("unshare", "-m", "sh", "-c", f"{known} && mount -t tmpfs none /run && mkdir /run/courier && mount --bind "
                                    f"{self.folder}/run /run/courier && exec {root}/usr/sbin/couriertcpd -address=127.0.0.1 -nodnslookup "
-                                   f"-noidentlookup -maxprocs=40 -maxperip=40 {self.ports[protocol]} {chain}", name=f"courier-{protocol}",
+                                   f"-maxprocs=40 -maxperip=40 {self.ports[protocol]} {chain}", name=f"courier-{protocol}",
                                    env=environment)
         for port in self.ports.values():
             t.await_that(lambda p=port: listens(p) or self.process.poll() is not None, 10, 0.05, "Courier's port")

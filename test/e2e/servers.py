@@ -48,7 +48,7 @@ class Relay:
                     text = line.decode(errors="replace").strip()
                     verb = text.upper()
                     if verb.startswith("EHLO"):
-                        self.reply("250-relay.test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-SIZE 100000000\r\n250 ENHANCEDSTATUSCODES")
+                        self.reply("250-relay.test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-SIZE 100000000\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES")
                         continue
                     if verb.startswith("MAIL"):
                         sender, recipients = re.search(r"<(.*?)>", text)[1], []

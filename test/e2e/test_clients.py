@@ -342,7 +342,7 @@ set ssl_verify_host=yes confirmappend=no confirmcreate=no quit=yes mbox_type=Mai
 set header_cache="" sort=mailbox-order beep=no folder="{way.folder}"
 push "<tag-pattern>~A<enter><tag-prefix><copy-message>{way.folder}/mutt-copy<enter><exit>"
 """)
-        way.run("script", "-qec", f"mutt -n -F {rc} -f imaps://localhost:{way.implicit['imap']}/INBOX", "/dev/null", stdin=b"")
+        way.run("script", "-qec", f"stty rows 24 columns 80; TERM=xterm mutt -n -F {rc} -f imaps://localhost:{way.implicit['imap']}/INBOX", "/dev/null", stdin=b"")
         return way.tree("mutt-copy", skip=(b"Status:", b"Content-Length:", b"Lines:"))
 
     assert sum(map(len, same(ways, read).values())) == 30
