@@ -127,6 +127,7 @@ struct ListenerConf {
   uint32_t max_connections = 8192;
   Duration preauth_timeout = std::chrono::seconds(30);
   uint32_t max_auth_attempts = 3;
+  uint32_t max_errors = 20;
   HeaderTrust forwarded = HeaderTrust::off;
   std::optional<std::string> greeting;
   SocketOptions socket;
@@ -171,11 +172,11 @@ struct DestinationConf {
 struct CapabilitiesConf {
   std::vector<std::string> sasl = {"PLAIN", "OAUTHBEARER", "XOAUTH2"};
   bool allow_plain_auth_without_tls = false;
-  bool advertise_login = false;
-  std::string banner;                  // imap, pop3, submission
+  bool advertise_login = true;
+  std::string banner;                  // imap, pop3, submission; empty: the host name and "ready"
   std::vector<std::string> advertise;  // imap
   std::vector<std::string> ehlo;       // submission
-  std::string implementation;          // managesieve
+  std::string implementation;          // managesieve; pop3, where empty: not announced
   std::vector<std::string> sieve;      // managesieve
   bool operator==(const CapabilitiesConf&) const = default;
 };

@@ -111,7 +111,11 @@ class Reference {
                     key.type.shape == Shape::list ? "]]" : "]", key.required ? ", required" : "", key.help);
     if (std::find(other_spellings.begin(), other_spellings.end(), path) != other_spellings.end()) return;
     const std::string rows = rows_of(*table);
-    const auto [same, fresh] = described_.emplace(rows, title);
+    // Two tables are the same only if what is below them is, too.
+    std::string described = rows;
+    for (const KeyDoc& inner : table->keys)
+      if (section_of(inner.type) != nullptr) described += inner.key + "\n";
+    const auto [same, fresh] = described_.emplace(std::move(described), title);
     if (!fresh) {
       out_ += fmt::format("\nThe keys of `[{}]`.\n", same->second);
       return;
@@ -137,7 +141,7 @@ class Reference {
   }
 
   std::string out_;
-  std::map<std::string, std::string> described_;  // rows to the first table that has them
+  std::map<std::string, std::string> described_;  // rows and sections to the first table that has them
 };
 
 // --- JSON Schema ----------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ Loaded load_tree(Loaded loaded, const Tree& tree, const Environment& environment
   draft.config.file = loaded.config.file;
   read_draft(draft, *tree);
   loaded.config = std::move(draft.config);
+  loaded.parsed = true;
   loaded.problems.sort();
   return loaded;
 }
@@ -107,6 +108,11 @@ void build_server(Draft& draft) {
 
 void build_rest(Draft& draft) {
   File& file = draft.file;
+  // What the operator lists is announced as it stands; the list of ours fits what there is.
+  const bool jmap = std::ranges::any_of(draft.config.listeners,
+                                        [](const ListenerConf& l) { return l.protocol == Protocol::http; });
+  if (jmap && !draft.problems().located("capabilities.imap.advertise"))
+    file.capabilities.imap.advertise.emplace_back("JMAPACCESS");
   build_capabilities(draft, file.capabilities.imap);
   build_capabilities(draft, file.capabilities.pop3);
   build_capabilities(draft, file.capabilities.managesieve);

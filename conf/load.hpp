@@ -14,6 +14,8 @@ namespace postern::conf {
 struct Loaded {
   Config config;
   Problems problems;  // errors and warnings; whoever checks more (certificates, sockets) adds to it
+  /// Whether there was a configuration to read. Without one `config` holds nothing worth a further look.
+  bool parsed = false;
   [[nodiscard]] bool ok() const { return problems.ok(); }
 };
 

@@ -24,10 +24,10 @@ constexpr Row<S> clear_row = key<&CapabilitiesConf::allow_plain_auth_without_tls
     "allow_plain_auth_without_tls", "Whether passwords may cross an unencrypted connection.");
 template <class S>
 constexpr Row<S> login_row = key<&CapabilitiesConf::advertise_login, S>(
-    "advertise_login", "Whether `LOGIN` is announced when it is in `sasl`.");
+    "advertise_login", "Whether `LOGIN` is announced where it is in `sasl`; it works either way.");
 template <class S>
-constexpr Row<S> banner_row = key<&CapabilitiesConf::banner, S>("banner", "Text of the greeting.",
-                                                                {.check = check_line});
+constexpr Row<S> banner_row = key<&CapabilitiesConf::banner, S>(
+    "banner", "Text of the greeting; empty: `server.hostname` and \"ready\".", {.check = check_line});
 
 static_assert(fields<CapabilitiesConf>() == 8, "a new member needs a row in the tables that have it");
 
@@ -40,22 +40,18 @@ std::span<const Word<ExtractFrom>> words() {
 
 template <>
 Capabilities<Protocol::imap>::Capabilities() {
-  banner = "Stalwart IMAP4rev2 at your service.";
-  advertise = {"IMAP4rev2", "IMAP4rev1", "ENABLE", "SASL-IR", "LITERAL+", "ID", "UTF8=ACCEPT", "JMAPACCESS"};
+  advertise = {"IMAP4rev2", "IMAP4rev1", "ENABLE", "SASL-IR", "LITERAL+", "ID", "IDLE", "UTF8=ACCEPT"};
 }
 template <>
-Capabilities<Protocol::pop3>::Capabilities() {
-  banner = "Stalwart POP3 at your service.";
-}
+Capabilities<Protocol::pop3>::Capabilities() = default;
 template <>
 Capabilities<Protocol::submission>::Capabilities() {
-  banner = "at your service.";
   ehlo = {"ENHANCEDSTATUSCODES", "8BITMIME", "BINARYMIME", "SMTPUTF8",
           "PIPELINING",          "CHUNKING", "REQUIRETLS", "SIZE"};
 }
 template <>
 Capabilities<Protocol::managesieve>::Capabilities() {
-  implementation = "Stalwart ManageSieve";
+  implementation = "Postern";
   sieve = {"body",
            "comparator-elbonia",
            "comparator-i;ascii-casemap",
@@ -112,15 +108,25 @@ std::span<const Row<Capabilities<Protocol::imap>>> Rows<Capabilities<Protocol::i
       clear_row<S>,
       login_row<S>,
       banner_row<S>,
-      key<&CapabilitiesConf::advertise, S>("advertise", "Capabilities announced, as written.",
-                                           {.check = check_word}),
+      key<&CapabilitiesConf::advertise, S>(
+          "advertise",
+          "Capabilities announced, as written. Only where the key is missing, `JMAPACCESS` is added if there "
+          "is an `http` listener.",
+          {.check = check_word}),
   };
   return rows;
 }
 
 std::span<const Row<Capabilities<Protocol::pop3>>> Rows<Capabilities<Protocol::pop3>>::all() {
   using S = Capabilities<Protocol::pop3>;
-  static constexpr std::array rows = {sasl_row<S>, clear_row<S>, login_row<S>, banner_row<S>};
+  static constexpr std::array rows = {
+      sasl_row<S>,
+      clear_row<S>,
+      login_row<S>,
+      banner_row<S>,
+      key<&CapabilitiesConf::implementation, S>(
+          "implementation", "`IMPLEMENTATION` as announced; empty: not announced.", {.check = check_line}),
+  };
   return rows;
 }
 
@@ -132,7 +138,9 @@ std::span<const Row<Capabilities<Protocol::managesieve>>> Rows<Capabilities<Prot
       login_row<S>,
       key<&CapabilitiesConf::implementation, S>("implementation", "`IMPLEMENTATION` as announced.",
                                                 {.check = check_line}),
-      key<&CapabilitiesConf::sieve, S>("sieve", "Sieve extensions announced.", {.check = check_word}),
+      key<&CapabilitiesConf::sieve, S>(
+          "sieve", "Sieve extensions announced; with `enotify` among them, `NOTIFY \"mailto\"` is as well.",
+          {.check = check_word}),
   };
   return rows;
 }

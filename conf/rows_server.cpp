@@ -157,8 +157,19 @@ std::span<const Row<ListenerConf>> Rows<ListenerConf>::all() {
           positive),
       key<&ListenerConf::preauth_timeout>(
           "preauth_timeout", "Time for PROXY header, TLS handshake and login, from accept.", positive),
-      key<&ListenerConf::max_auth_attempts>("max_auth_attempts",
-                                            "Failed logins after which the connection is closed."),
+      key<&ListenerConf::max_auth_attempts>(
+          "max_auth_attempts",
+          "Failed logins after which the connection is closed: refused by a "
+          "backend, malformed, with a mechanism that is not in `sasl`, or with "
+          "a name that may not be looked up."),
+      key<&ListenerConf::max_errors>(
+          "max_errors",
+          "Commands answered with an error before the login, after which the connection is closed: unknown, "
+          "unparsable, not allowed yet, given up. A failed login counts for `max_auth_attempts` instead, so "
+          "every command counts once at most. At 1,000 commands before a login, right or wrong, the "
+          "connection "
+          "is closed whatever this says.",
+          positive),
       key<&ListenerConf::forwarded>("forwarded",
                                     "HTTP: whether inbound forwarding headers are kept and extended."),
       key<&ListenerConf::greeting>("greeting", "Replaces the banner of `[capabilities.*]` on this listener.",

@@ -2,7 +2,12 @@
 // The loop and the counting. Words and grammar are the protocols'.
 #include "protocols/conversation.hpp"
 
+#include <algorithm>
+#include <array>
 #include <utility>
+
+#include "protocols/identity.hpp"
+#include "protocols/text.hpp"
 
 namespace postern::protocols {
 
@@ -28,6 +33,12 @@ void Conversation::say(Say what, std::string& out) {
   if (!text.empty()) line(what, text, out);
 }
 
+std::string Conversation::banner() const {
+  if (rules_.greeting) return *rules_.greeting;
+  const std::string& banner = rules_.capabilities->banner;
+  return banner.empty() ? std::string(rules_.hostname) + " ready" : banner;
+}
+
 void Conversation::farewell(Farewell why, std::string& out) {
   say(why == Farewell::timeout ? Say::timeout : Say::shutdown, out);
 }
@@ -36,6 +47,19 @@ Step Conversation::failed(std::string& out) {
   if (++failures_ < rules_.max_failures) return {};
   say(Say::failures, out);
   return {Want::close, Parting::failures};
+}
+
+Step Conversation::mistaken(std::string& out) {
+  if (++errors_ < rules_.max_errors) return {};
+  say(Say::errors, out);
+  return {Want::close, Parting::errors};
+}
+
+Step Conversation::unknown(std::string_view word, std::string& out) {
+  constexpr std::array<std::string_view, 9> methods = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
+                                                       "OPTIONS", "CONNECT", "PATCH", "TRACE"};
+  if (std::ranges::find(methods, word) != methods.end()) return {Want::close, Parting::errors};
+  return mistaken(out);
 }
 
 Step Conversation::rejected(std::string_view said, bool hide, std::string& out) {
@@ -63,7 +87,7 @@ Step Conversation::begin_sasl(std::string_view name, std::optional<std::string_v
   if (row(*mechanism).clear_text && !clear_ok()) {
     refused(row(*mechanism).name, Refusal::privacy);
     say(Say::privacy, out);
-    return {};
+    return mistaken(out);
   }
   return exchange(sasl_.begin(*mechanism, initial), out);
 }
@@ -79,15 +103,15 @@ Step Conversation::exchange(SaslExchange::Next next, std::string& out) {
     case Next::challenge:
       challenge(sasl_.challenge(), out);
       return {};
-    case Next::complete:
-      login_ = sasl_.take_login();
+    case Next::complete: {
+      Login login = sasl_.take_login();
       sasl_.reset();
-      complete(login_);
-      return {Want::route, Parting::none};
+      return hand_over(std::move(login), out);
+    }
     case Next::aborted:
       sasl_.reset();
       say(Say::aborted, out);
-      return {};
+      return mistaken(out);
     case Next::bad_base64:
     case Next::malformed:
       break;
@@ -110,6 +134,17 @@ Step Conversation::plain_login(std::string_view method, std::string_view user, s
     return failed(out);
   }
   login.user = parts->authcid;
+  return hand_over(std::move(login), out);
+}
+
+/// The credentials are whole. A name that may not be looked up ends here, as a wrong password would.
+Step Conversation::hand_over(Login login, std::string& out) {
+  login.name = routing_name(login, rules_.claim);
+  if (!login.name.empty() && !acceptable_identifier(cut_master_user(login.name, rules_.separators))) {
+    refused(login.method, Refusal::name);
+    say(Say::rejected, out);
+    return failed(out);
+  }
   login_ = std::move(login);
   complete(login_);
   return {Want::route, Parting::none};

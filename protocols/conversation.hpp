@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What the four dialogues have in common: counting failures, when clear text is allowed, the SASL exchange,
-// and the things every protocol says in words of its own. A protocol adds its grammar, its verbs and its
-// phrases.
+// What the four dialogues have in common: counting failures and errors, when clear text is allowed, the SASL
+// exchange, and the things every protocol says in words of its own. A protocol adds its grammar, its verbs
+// and its phrases.
 #pragma once
 
 #include <array>
@@ -27,9 +27,10 @@ enum class Say : uint8_t {
   rejected,  // the generic failure
   timeout,
   failures,
+  errors,
   shutdown,
 };
-inline constexpr size_t say_count = 11;
+inline constexpr size_t say_count = 12;
 
 struct Phrase {
   Say say;
@@ -41,7 +42,7 @@ using Phrases = std::array<Phrase, say_count>;
 
 class Conversation : public Dialogue {
  public:
-  static constexpr unsigned max_commands = 1000;   // before a login
+  static constexpr unsigned max_commands = 1000;   // before a login, right or wrong
   static constexpr size_t longest_line = 65536;    // and SASL response
   static constexpr size_t enough_said = 8 * 1024;  // replies beyond this wait until the client has read
 
@@ -68,8 +69,15 @@ class Conversation : public Dialogue {
   // --- what they share ----------------------------------------------------------------------------------
 
   void say(Say what, std::string& out);
-  /// A failure that counts; its reply is in `out` already. Closes when it was the last one allowed.
+  /// What a greeting says: the listener's own words, those of the capabilities, or who is ready.
+  [[nodiscard]] std::string banner() const;
+  // Every command that is answered with an error counts once: as a failed login, or else as an error. The
+  // reply is in `out` already. Each closes when it was the last one allowed.
   Step failed(std::string& out);
+  Step mistaken(std::string& out);
+  /// The same for a command nobody knows, of which `word` stood first on its line. Where that is how a
+  /// browser begins, the connection ends: what follows is a page's to choose.
+  Step unknown(std::string_view word, std::string& out);
   /// A command was taken, whatever became of it. Closes beyond max_commands, without a word.
   bool count_command() { return ++commands_ <= max_commands; }
   [[nodiscard]] bool clear_ok() const {
@@ -99,6 +107,7 @@ class Conversation : public Dialogue {
 
  private:
   Step exchange(SaslExchange::Next next, std::string& out);
+  Step hand_over(Login login, std::string& out);
 
   const Phrases& phrases_;
   DialogueEvents* const events_;
@@ -106,6 +115,7 @@ class Conversation : public Dialogue {
   bool in_exchange_ = false;
   unsigned commands_ = 0;
   unsigned failures_ = 0;
+  unsigned errors_ = 0;
   SaslExchange sasl_;
   Login login_;
 };

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,11 @@ struct DialogueRules {
   bool can_upgrade = false;             // a STARTTLS listener
   bool courtesy = true;                 // server.extended_replies (protocols.md 1.12)
   uint32_t max_failures = 3;            // listener.max_auth_attempts
+  uint32_t max_errors = 20;             // listener.max_errors
+
+  // What a name must pass before it may be looked up (protocols.md 1.5).
+  std::string_view claim;                   // oauth.jwt_username_claim
+  std::span<const std::string> separators;  // routing.master_user_separators
 };
 
 /// What the caller must do next.
@@ -35,7 +41,7 @@ enum class Want : uint8_t {
 };
 
 /// Why a dialogue wants to close.
-enum class Parting : uint8_t { none, quit, failures, line_length, commands };
+enum class Parting : uint8_t { none, quit, failures, errors, line_length, commands };
 
 struct Step {
   Want want = Want::input;
@@ -43,7 +49,7 @@ struct Step {
 };
 
 /// Attempts that never reach a backend, for counters and records.
-enum class Refusal : uint8_t { malformed, privacy };
+enum class Refusal : uint8_t { malformed, privacy, name };
 class DialogueEvents {
  public:
   /// `method` is static text, or empty for a mechanism nobody knows.

@@ -14,10 +14,11 @@ std::string_view cut_master_user(std::string_view login, std::span<const std::st
 }
 
 bool acceptable_identifier(std::string_view identifier) {
-  return !identifier.empty() && std::ranges::none_of(identifier, [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return byte <= 0x20 || byte == 0x7f || byte == '"';
-  });
+  return !identifier.empty() && identifier.size() <= longest_identifier &&
+         std::ranges::none_of(identifier, [](char c) {
+           const auto byte = static_cast<unsigned char>(c);
+           return byte <= 0x20 || byte == 0x7f || byte == '"';
+         });
 }
 
 }  // namespace postern::protocols

@@ -21,6 +21,7 @@ struct Login {
   std::string_view method;  // how the client did it, for records: "PLAIN", "USER", ...; static text
   conf::Secret message;     // the decoded SASL message, replayed byte for byte
   std::string user;         // authcid, or the user an OAuth frame names; may be empty
+  std::string name;         // what routes it: routing_name(); empty: nothing does
 
   // What the dialogue learned that the replay repeats. Nothing here is fit to be sent as it stands: each is
   // checked and encoded where it is written.

@@ -2,6 +2,8 @@
 // The registry of cells by name. What a reload takes away stays here, so that counters never go back.
 #include "proxy/counters.hpp"
 
+#include "tls/engine.hpp"
+
 namespace postern::proxy {
 namespace {
 
@@ -19,6 +21,14 @@ std::string listener_key(const std::string& name, conf::Protocol protocol) {
 }
 
 }  // namespace
+
+std::string_view tls_result_name(size_t i) {
+  if (i == 0) return "ok";
+  if (i == tls_result_count - 1) return "timeout";
+  if (i <= 1 + static_cast<size_t>(tls::Failure::protocol))
+    return tls::name(static_cast<tls::Failure>(i - 1));
+  return "other";
+}
 
 size_t auth_method(std::string_view name) {
   constexpr size_t command = 4, unknown = 5;

@@ -50,8 +50,9 @@ inline constexpr std::array<uint64_t, 8> lag_bounds = {100,    500,    1'000,   
                                                        10'000, 50'000, 100'000, 1'000'000};
 
 /// postern_connections_rejected_total{reason}
-enum class Rejected : uint8_t { limit, proxy_header, tls, timeout };
-inline constexpr std::array<const char*, 4> rejected_names = {"limit", "proxy_header", "tls", "timeout"};
+enum class Rejected : uint8_t { limit, proxy_header, tls, timeout, command_errors };
+inline constexpr std::array<const char*, 5> rejected_names = {"limit", "proxy_header", "tls", "timeout",
+                                                              "command_errors"};
 
 /// postern_sessions_total{reason}: why a bridged session ended.
 enum class EndReason : uint8_t { eof, idle, kicked, error, shutdown };
@@ -62,9 +63,10 @@ enum class AttemptResult : uint8_t { ok, connect, later, refused };
 inline constexpr std::array<const char*, 4> attempt_names = {"ok", "connect", "later", "refused"};
 
 /// postern_auth_total{protocol, mechanism, result}. `command`: LOGIN or USER and PASS.
-enum class AuthResult : uint8_t { ok, rejected, malformed, privacy, unavailable };
-inline constexpr std::array<const char*, 5> auth_result_names = {"ok", "rejected", "malformed", "privacy",
-                                                                 "unavailable"};
+/// `name`: one that may not be looked up.
+enum class AuthResult : uint8_t { ok, rejected, malformed, privacy, unavailable, name };
+inline constexpr std::array<const char*, 6> auth_result_names = {"ok",      "rejected",    "malformed",
+                                                                 "privacy", "unavailable", "name"};
 inline constexpr std::array<const char*, 6> auth_method_names = {"PLAIN",   "LOGIN",   "OAUTHBEARER",
                                                                  "XOAUTH2", "command", "unknown"};
 size_t auth_method(std::string_view name);  // index of the label for what a dialogue calls a login
@@ -84,7 +86,8 @@ inline constexpr std::array<uint64_t, 8> lookup_bounds = {1,      10,      100, 
 enum class TlsVersion : uint8_t { none, tls12, tls13 };
 inline constexpr std::array<const char*, 3> tls_version_names = {"none", "1.2", "1.3"};
 inline constexpr size_t tls_result_count = 12;  // 0: ok; 1 + tls::Failure; last: timeout
-inline constexpr size_t tls_group_count = 5;    // conf::Group, and unknown
+std::string_view tls_result_name(size_t result);
+inline constexpr size_t tls_group_count = 5;  // conf::Group, and unknown
 
 struct alignas(64) ListenerCells {
   Cell accepted, closed;  // active = accepted - closed

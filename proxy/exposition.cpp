@@ -7,7 +7,6 @@
 #include <string_view>
 
 #include "proxy/exposition_page.hpp"
-#include "tls/engine.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -39,8 +38,8 @@ void connections(Page& page, const Counters& counters, const Observed& seen) {
                  sum(l->workers, [](const ListenerCells& c) { return c.accepted.get(); }));
   page.family(
       "postern_connections_rejected_total", MetricType::Counter,
-      "Client connections closed before a session: over the limit, without a good PROXY header, by TLS, or"
-      " for want of time.");
+      "Client connections closed before a session: over the limit, without a good PROXY header, by TLS, for"
+      " want of time, or for max_errors.");
   std::map<std::string_view, std::array<uint64_t, rejected_names.size()>>
       rejected;  // a name may have had protocols
   for (const auto& l : listeners)
@@ -49,14 +48,6 @@ void connections(Page& page, const Counters& counters, const Observed& seen) {
   for (const auto& [name, counts] : rejected)
     for (size_t i = 0; i < counts.size(); ++i)
       page.counter({{"listener", name}, {"reason", rejected_names[i]}}, counts[i]);
-}
-
-std::string_view tls_result_name(size_t i) {
-  if (i == 0) return "ok";
-  if (i == tls_result_count - 1) return "timeout";
-  if (i <= 1 + static_cast<size_t>(tls::Failure::protocol))
-    return tls::name(static_cast<tls::Failure>(i - 1));
-  return "other";
 }
 
 std::string_view group_name(size_t i) {

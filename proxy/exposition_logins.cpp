@@ -9,10 +9,10 @@ void expose_logins(Page& page, const Counters& counters, const Observed& seen) {
   for (const auto& l : counters.listeners())
     if (conf::interactive(l->protocol)) listened[static_cast<size_t>(l->protocol)] = true;
 
-  page.family(
-      "postern_auth_total", MetricType::Counter,
-      "Logins by how they ended: ok and rejected by a backend, malformed, refused for want of privacy, or"
-      " without a backend to ask. `command` is LOGIN or USER and PASS.");
+  page.family("postern_auth_total", MetricType::Counter,
+              "Logins by how they ended: ok and rejected by a backend, malformed, refused for want of "
+              "privacy or for the name, or"
+              " without a backend to ask. `command` is LOGIN or USER and PASS.");
   for (size_t p = 0; p < interactive_count; ++p)
     for (size_t m = 0; m < auth_method_names.size(); ++m)
       for (size_t r = 0; r < auth_result_names.size(); ++r) {

@@ -25,8 +25,8 @@ enum class Fault : uint8_t {
   no_login,             // the client ended before it logged in
   quit,                 // and said so
   auth_failures,        // max_auth_attempts
+  command_errors,       // max_errors, or a browser
   input_limit,          // a line without end, or too many commands before a login
-  identifier,           // a login name that may not be looked up
   client_reset,         // the client's connection broke while bridged
   client_tls,           // the client's TLS broke while bridged
   backend_reset,        // the backend's connection broke while bridged

@@ -24,6 +24,8 @@ Fault fault_of(protocols::Parting parting) {
       return Fault::quit;
     case protocols::Parting::failures:
       return Fault::auth_failures;
+    case protocols::Parting::errors:
+      return Fault::command_errors;
     default:
       return Fault::input_limit;
   }
@@ -46,6 +48,9 @@ void Session::greet() {
   login.rules.can_upgrade = conf.tls_mode == conf::TlsMode::starttls;
   login.rules.courtesy = settings().server.extended_replies;
   login.rules.max_failures = conf.max_auth_attempts;
+  login.rules.max_errors = conf.max_errors;
+  login.rules.claim = settings().oauth.jwt_username_claim;
+  login.rules.separators = settings().routing.master_user_separators;
   protocols::DialogueEvents& events = *this;
   login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
   if (!early_.empty()) {  // it came with the PROXY header, and may be a login
@@ -104,7 +109,9 @@ bool Session::tell_client(const std::string& text) {
 void Session::login_refused(std::string_view method, protocols::Refusal refusal) {
   story_->method = method;
   story_->account.clear();  // nobody was named
-  report_login(refusal == protocols::Refusal::privacy ? AuthResult::privacy : AuthResult::malformed);
+  report_login(refusal == protocols::Refusal::privacy ? AuthResult::privacy
+               : refusal == protocols::Refusal::name  ? AuthResult::name
+                                                      : AuthResult::malformed);
 }
 
 void Session::clear_text_discarded(size_t bytes) {
@@ -137,18 +144,9 @@ void Session::route() {
   story_->asked_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   story_->ready_ms = story_->answered_ms = Story::never;
   timer_.stop();
-  const std::string name = protocols::routing_name(login.credentials, settings().oauth.jwt_username_claim);
   // Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
-  Route route = find_route(*worker_.snapshot(), name, worker_.now(), worker_.cells);
+  Route route = find_route(*worker_.snapshot(), login.credentials.name, worker_.now(), worker_.cells);
   story_->account = redacted(route.identifier);
-  if (route.how == Route::How::refused) {
-    log::warn("rejecting login: routing identifier contains invalid characters",
-              {{"session", id()},
-               {"listener", listener().conf.name},
-               {"protocol", conf::name(listener().conf.protocol)},
-               {"peer", peer_.text()}});
-    return unavailable(Fault::identifier, "the login name may not be looked up");
-  }
   destination_ = std::move(route.destination);
   if (!destination_) return unavailable(Fault::no_leg, "no destination");
   log::debug("routed", {{"session", id()},
@@ -234,7 +232,8 @@ void Session::report_login(AuthResult result) {
   const char* said = auth_result_names[static_cast<size_t>(result)];
   worker_.cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
       .add();
-  const bool refused = result == AuthResult::rejected || result == AuthResult::malformed;
+  const bool refused =
+      result == AuthResult::rejected || result == AuthResult::malformed || result == AuthResult::name;
   if (refused) ++story_->attempts;
   const LogLevel level = refused ? LogLevel::info : LogLevel::debug;
   if (!log::enabled(level)) return;

@@ -40,7 +40,8 @@ struct Answer {
 };
 
 inline std::string_view text(protocols::Parting parting) {
-  constexpr std::array<std::string_view, 5> names = {"none", "quit", "failures", "line length", "commands"};
+  constexpr std::array<std::string_view, 6> names = {"none",   "quit",        "failures",
+                                                     "errors", "line length", "commands"};
   return names[static_cast<size_t>(parting)];
 }
 inline std::string_view text(protocols::ReplayFault fault) {

@@ -26,6 +26,7 @@ constexpr Phrases phrases = {{
      "NO [AUTHENTICATIONFAILED] Authentication failed."},
     {Say::timeout, "", "BYE Autologout; idle for too long."},
     {Say::failures, "", "BYE Too many authentication failures."},
+    {Say::errors, "", "BYE Too many errors."},
     {Say::shutdown, "", "BYE Server shutting down."},
 }};
 
@@ -58,8 +59,7 @@ ImapDialogue::ImapDialogue(const DialogueRules& rules, bool encrypted, DialogueE
     : Conversation(rules, encrypted, phrases, events) {}
 
 void ImapDialogue::greet(std::string& out) {
-  const std::string_view banner = rules_.greeting ? *rules_.greeting : rules_.capabilities->banner;
-  out += fmt::format("* OK [CAPABILITY {}] {}\r\n", capabilities(), banner);
+  out += fmt::format("* OK [CAPABILITY {}] {}\r\n", capabilities(), banner());
 }
 
 void ImapDialogue::tls_started(std::string& out) {
@@ -88,7 +88,7 @@ std::optional<Step> ImapDialogue::take(Input& in, std::string& out) {
     case RequestParser::Event::error:
       if (!count_command()) return Step{Want::close, Parting::commands};
       out += fmt::format("{} BAD {}\r\n", parser_.tag().empty() ? "*" : parser_.tag(), parser_.error());
-      return failed(out);
+      return unknown(parser_.tag(), out);
     case RequestParser::Event::request:
       break;
   }
@@ -103,14 +103,14 @@ Step ImapDialogue::command(std::string& out) {
   for (const Verb& verb : verbs())
     if (same_word(verb.name, parser_.command())) return (this->*verb.run)(out);
   tagged("BAD Command not allowed in this state.", out);
-  return {};
+  return unknown(tag_, out);
 }
 
 Step ImapDialogue::authenticate(std::string& out) {
   const auto mechanism = text(0);
   if (mechanism) return begin_sasl(*mechanism, text(1), out);
   tagged("BAD Missing mechanism.", out);
-  return {};
+  return mistaken(out);
 }
 
 Step ImapDialogue::capability(std::string& out) {
@@ -130,14 +130,13 @@ Step ImapDialogue::login(std::string& out) {
   constexpr std::string_view method = "LOGIN command";  // not the mechanism of that name
   const auto user = text(0), password = text(1);
   if (!user || !password) {
-    refused(method, Refusal::malformed);
-    tagged("NO LOGIN requires a username and password.", out);
-    return failed(out);
+    tagged("BAD LOGIN requires a username and password.", out);
+    return mistaken(out);
   }
   if (!clear_ok()) {
     refused(method, Refusal::privacy);
     tagged("NO [PRIVACYREQUIRED] Cleartext login requires TLS.", out);
-    return {};
+    return mistaken(out);
   }
   return plain_login(method, *user, *password, out);
 }
@@ -156,7 +155,7 @@ Step ImapDialogue::noop(std::string& out) {
 Step ImapDialogue::starttls(std::string& out) {
   if (!upgradable()) {
     tagged("BAD STARTTLS not available.", out);
-    return {};
+    return mistaken(out);
   }
   tagged("OK Begin TLS negotiation now.", out);
   return {Want::start_tls, Parting::none};
@@ -187,7 +186,8 @@ void ImapDialogue::complete(Login& login) {
 }
 
 void ImapDialogue::line(Say say, std::string_view text, std::string& out) {
-  const bool untagged = say == Say::timeout || say == Say::failures || say == Say::shutdown;
+  const bool untagged =
+      say == Say::timeout || say == Say::failures || say == Say::errors || say == Say::shutdown;
   if (untagged)
     out += fmt::format("* {}\r\n", text);
   else

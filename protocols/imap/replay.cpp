@@ -100,15 +100,23 @@ ReplayStep ImapReplay::greeting(std::string_view line, std::string& out) {
   if (starts_with_word(text, code) && close != std::string_view::npos)
     learn(text.substr(code.size(), close - code.size()));
 
-  if (rules_.tls != conf::TlsMode::starttls) return forward(out);
+  if (rules_.tls != conf::TlsMode::starttls) return secured(out);
   if (offers_.known && !offers_.starttls) return end(ReplayWant::failed, ReplayFault::starttls);
   return ask("P1 STARTTLS\r\n", Await::starttls, out);
 }
 
 ReplayStep ImapReplay::tls_started(std::string& out) {
   offers_ = {};
-  if (rules_.forward || !login_.id.empty()) return ask("P2 CAPABILITY\r\n", Await::capability, out);
-  return forward(out);
+  return secured(out);
+}
+
+/// The leg is as safe as it will be. What the backend can do decides how the credentials are said to it, so a
+/// greeting that kept silent about it is asked. Everything that tells of the client goes out behind here, so
+/// the leg must be fit for it.
+ReplayStep ImapReplay::secured(std::string& out) {
+  if (rules_.tls == conf::TlsMode::plain && !rules_.allow_plaintext)
+    return end(ReplayWant::failed, ReplayFault::plaintext);
+  return offers_.known ? forward(out) : ask("P2 CAPABILITY\r\n", Await::capability, out);
 }
 
 ReplayStep ImapReplay::capability(std::string_view line, std::string& out) {
@@ -141,10 +149,7 @@ void ImapReplay::learn(std::string_view words) {
   }
 }
 
-/// Everything that tells of the client goes out behind here, so the leg must be fit for it.
 ReplayStep ImapReplay::forward(std::string& out) {
-  if (rules_.tls == conf::TlsMode::plain && !rules_.allow_plaintext)
-    return end(ReplayWant::failed, ReplayFault::plaintext);
   const std::string id =
       offers_.id ? imap_id(rules_.forward ? &rules_.client : nullptr, login_.id) : std::string();
   return id.empty() ? end(ReplayWant::ready) : ask(id, Await::id, out);
@@ -173,9 +178,15 @@ ImapReplay::Form ImapReplay::best_form() const {
 
 ReplayStep ImapReplay::authenticate(std::string& out) {
   form_ = best_form();
+  with_initial_ = offers_.sasl_ir;
   await_ = Await::verdict;
   lines_ = 0;
   last_ = {};
+  begin_login(out);
+  return {};
+}
+
+void ImapReplay::begin_login(std::string& out) {
   out += tag_;
   switch (form_) {
     case Form::sasl:
@@ -189,13 +200,26 @@ ReplayStep ImapReplay::authenticate(std::string& out) {
       send_login(out);
       break;
   }
-  return {};
+}
+
+/// What was not understood was perhaps only the way it was said: without an initial response, then as LOGIN.
+/// False: no other way is left.
+bool ImapReplay::fall_back(std::string& out) {
+  if (form_ == Form::command || challenges_ != 0) return false;
+  if (form_ == Form::sasl && with_initial_)
+    with_initial_ = false;
+  else if (own_password(login_) && !offers_.no_login)
+    form_ = Form::command;
+  else
+    return false;
+  said_.clear();
+  begin_login(out);
+  return true;
 }
 
 void ImapReplay::send_message(std::string& out) {
   out += " AUTHENTICATE ";
   out += row(login_.mechanism).name;
-  with_initial_ = !offers_.known || offers_.sasl_ir || offers_.rev2;
   if (!with_initial_) {
     out += "\r\n";
     return;
@@ -239,6 +263,7 @@ ReplayStep ImapReplay::verdict(std::string_view line, std::string& out) {
   said_ += line;
   said_ += "\r\n";
   if (!is_tagged(line, tag_)) return {};
+  if (says(line, tag_, "BAD") && fall_back(out)) return {};
   return end(says(line, tag_, "OK") ? ReplayWant::accepted : ReplayWant::rejected);
 }
 

@@ -51,12 +51,15 @@ class ImapReplay final : public Replay {
   ReplayStep capability(std::string_view line, std::string& out);
   ReplayStep verdict(std::string_view line, std::string& out);
   ReplayStep ask(std::string_view command, Await next, std::string& out);
+  ReplayStep secured(std::string& out);
   ReplayStep forward(std::string& out);
   ReplayStep end(ReplayWant want, ReplayFault fault = ReplayFault::none);
 
   void learn(std::string_view words);
   [[nodiscard]] Form best_form() const;
   [[nodiscard]] bool goes_unasked(size_t literal) const;
+  void begin_login(std::string& out);
+  bool fall_back(std::string& out);
   void send_message(std::string& out);
   void send_login(std::string& out);
   ReplayStep go_on(bool empty, std::string& out);

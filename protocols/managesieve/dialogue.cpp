@@ -25,6 +25,7 @@ constexpr Phrases phrases = {{
     {Say::rejected, "NO \"Authentication failed.\"", "NO \"Authentication failed.\""},
     {Say::timeout, "", "BYE \"Connection timed out\""},
     {Say::failures, "", "BYE \"Too many authentication failures\""},
+    {Say::errors, "", "BYE \"Too many errors\""},
     {Say::shutdown, "", "BYE (TRYLATER) \"Server shutting down\""},
 }};
 static_assert([] {
@@ -96,8 +97,11 @@ void ManageSieveDialogue::block(std::string& out) const {
   add_capability("SASL", joined(advertised(capabilities, clear_ok())), out);
   add_capability("SIEVE", joined(capabilities.sieve), out);
   if (upgradable()) out += "\"STARTTLS\"\r\n";
+  // RFC 5804, 1.7: whoever lists enotify says which ways of notifying it knows.
+  if (std::ranges::find(capabilities.sieve, "enotify") != capabilities.sieve.end())
+    add_capability("NOTIFY", "mailto", out);
   out += "OK ";
-  add_quoted(rules_.greeting ? *rules_.greeting : "Stalwart ManageSieve ready.", out);
+  add_quoted(banner(), out);
   out += "\r\n";
 }
 
@@ -132,7 +136,7 @@ Step ManageSieveDialogue::unparsable(std::string& out) {
   std::string error(parser_.error());
   std::ranges::replace(error, '"', ' ');
   out += fmt::format("NO \"{}\"\r\n", error);
-  return failed(out);
+  return unknown(parser_.command(), out);
 }
 
 /// A string, or a line of base64, which white space may have cut.
@@ -152,7 +156,7 @@ Step ManageSieveDialogue::command(std::string& out) {
   for (const Verb& verb : verbs())
     if (same_word(verb.name, parser_.command())) return (this->*verb.run)(out);
   out += "NO \"Command not allowed in this state.\"\r\n";
-  return {};
+  return unknown(parser_.command(), out);
 }
 
 std::optional<std::string_view> ManageSieveDialogue::text(size_t index) const {
@@ -173,7 +177,7 @@ void ManageSieveDialogue::challenge(std::string_view base64, std::string& out) {
 Step ManageSieveDialogue::authenticate(std::string& out) {
   if (const auto mechanism = text(0)) return begin_sasl(*mechanism, text(1), out);
   out += "NO \"Missing mechanism\"\r\n";
-  return {};
+  return mistaken(out);
 }
 
 Step ManageSieveDialogue::capability(std::string& out) {
@@ -198,7 +202,7 @@ Step ManageSieveDialogue::noop(std::string& out) {
 Step ManageSieveDialogue::starttls(std::string& out) {
   if (!upgradable()) {
     out += "NO \"STARTTLS not available\"\r\n";
-    return {};
+    return mistaken(out);
   }
   out += "OK \"Begin TLS negotiation now.\"\r\n";
   return {Want::start_tls, Parting::none};

@@ -25,6 +25,7 @@ constexpr Phrases phrases = {{
     // RFC 1939, 3: no answer at a time-out, and none to what was not asked.
     {Say::timeout, "", ""},
     {Say::failures, "", ""},
+    {Say::errors, "", ""},
     {Say::shutdown, "", ""},
 }};
 static_assert([] {
@@ -60,7 +61,7 @@ std::span<const Pop3Dialogue::Verb> Pop3Dialogue::verbs() {
 
 void Pop3Dialogue::greet(std::string& out) {
   out += "+OK ";
-  out += rules_.greeting ? *rules_.greeting : rules_.capabilities->banner;
+  out += banner();
   out += "\r\n";
 }
 
@@ -88,9 +89,7 @@ Step Pop3Dialogue::command(std::string_view text, std::string& out) {
     for (const Verb& known : verbs())
       if (same_word(known.name, verb)) return (this->*known.run)(text.substr(verb.size()), out);
   out += "-ERR unknown command\r\n";
-  // A browser, whose next lines are a page's to choose.
-  if (text.find(" HTTP/1.") != std::string_view::npos) return {Want::close, Parting::commands};
-  return {};
+  return unknown(verb, out);
 }
 
 void Pop3Dialogue::line(Say, std::string_view text, std::string& out) {
@@ -106,7 +105,7 @@ void Pop3Dialogue::challenge(std::string_view base64, std::string& out) {
 
 Step Pop3Dialogue::apop(std::string_view, std::string& out) {
   out += "-ERR APOP not supported\r\n";
-  return {};
+  return mistaken(out);
 }
 
 Step Pop3Dialogue::auth(std::string_view rest, std::string& out) {
@@ -137,9 +136,13 @@ Step Pop3Dialogue::capa(std::string_view, std::string& out) {
     out += "\r\n";
   }
   if (upgradable()) out += "STLS\r\n";
-  out +=
-      "TOP\r\nRESP-CODES\r\nPIPELINING\r\nEXPIRE NEVER\r\nUIDL\r\nUTF8\r\n"
-      "IMPLEMENTATION Stalwart Server\r\n.\r\n";
+  out += "TOP\r\nRESP-CODES\r\nPIPELINING\r\nEXPIRE NEVER\r\nUIDL\r\nUTF8\r\n";
+  if (const std::string& words = rules_.capabilities->implementation; !words.empty()) {
+    out += "IMPLEMENTATION ";
+    out += words;
+    out += "\r\n";
+  }
+  out += ".\r\n";
   return {};
 }
 
@@ -151,11 +154,11 @@ Step Pop3Dialogue::noop(std::string_view, std::string& out) {
 Step Pop3Dialogue::pass(std::string_view rest, std::string& out) {
   if (!clear_ok()) {  // USER has been reported already
     say(Say::privacy, out);
-    return {};
+    return mistaken(out);
   }
   if (user_.empty()) {
     out += "-ERR USER required before PASS\r\n";
-    return {};
+    return mistaken(out);
   }
   // One space separates; all others are the password's.
   return plain_login("USER", std::exchange(user_, {}), rest.substr(std::min<size_t>(rest.size(), 1)), out);
@@ -169,7 +172,7 @@ Step Pop3Dialogue::quit(std::string_view, std::string& out) {
 Step Pop3Dialogue::stls(std::string_view, std::string& out) {
   if (!upgradable()) {
     out += "-ERR STLS not available\r\n";
-    return {};
+    return mistaken(out);
   }
   out += "+OK Begin TLS negotiation\r\n";
   return {Want::start_tls, Parting::none};
@@ -179,12 +182,12 @@ Step Pop3Dialogue::user(std::string_view rest, std::string& out) {
   if (!clear_ok()) {
     refused("USER", Refusal::privacy);
     say(Say::privacy, out);
-    return {};
+    return mistaken(out);
   }
   rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
   if (rest.empty()) {
     out += "-ERR USER requires an argument\r\n";
-    return {};
+    return mistaken(out);
   }
   user_ = rest;
   out += "+OK\r\n";

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "conf/secret.hpp"
 #include "protocols/base64.hpp"
@@ -19,12 +20,17 @@ bool is_ok(std::string_view line) { return starts_with_word(line, "+OK"); }
 bool is_error(std::string_view line) { return starts_with_word(line, "-ERR"); }
 bool is_challenge(std::string_view line) { return line == "+" || line.starts_with("+ "); }
 
-/// What backends call a command they do not have.
-constexpr std::array<std::string_view, 6> unknown_words = {
-    "unknown command", "unrecognized", "unrecognised", "not implemented", "unsupported", "invalid command"};
+/// What backends call a command they do not have, and one with more behind it than they can read. POP3 has no
+/// code for either.
+constexpr std::array<std::string_view, 11> unknown_words = {
+    "unknown command", "unrecognized",      "unrecognised", "not recognized",
+    "not recognised",  "not implemented",   "unsupported",  "not supported",
+    "invalid command", "unknown mechanism", "bad command"};
+constexpr std::array<std::string_view, 3> argument_words = {"argument", "parameter", "syntax error"};
 
-bool says_unknown(std::string_view line) {
-  return std::ranges::any_of(unknown_words, [&](std::string_view words) {
+bool has_one(std::string_view line, std::span<const std::string_view> known) {
+  if (starts_with_word(line, "-ERR [AUTH]")) return false;  // RFC 3206: it was the password
+  return std::ranges::any_of(known, [&](std::string_view words) {
     for (size_t i = 0; i + words.size() <= line.size(); ++i)
       if (starts_with_word(line.substr(i), words)) return true;
     return false;
@@ -192,9 +198,15 @@ ReplayStep Pop3Replay::authenticate(std::string& out) {
     case Form::sasl:
       break;
   }
+  with_initial_ = true;
+  send_auth(out);
+  return last_;
+}
+
+void Pop3Replay::send_auth(std::string& out) {
   std::string text = base64(login_.message.reveal());
   const std::string_view name = row(login_.mechanism).name;
-  with_initial_ = 5 + name.size() + 1 + text.size() + 2 <= longest_auth && !text.empty();
+  with_initial_ = with_initial_ && 5 + name.size() + 1 + text.size() + 2 <= longest_auth && !text.empty();
   out.reserve(out.size() + longest_auth);
   out += "AUTH ";
   out += name;
@@ -205,7 +217,24 @@ ReplayStep Pop3Replay::authenticate(std::string& out) {
   out += "\r\n";
   conf::wipe(text);
   await_ = Await::auth;
-  return last_ = {};
+  last_ = {};
+}
+
+/// What was not understood was perhaps only the way it was said: without an initial response, then as USER
+/// and PASS. False: it was the password, or no other way is left.
+bool Pop3Replay::fall_back(std::string_view line, std::string& out) {
+  if (await_ != Await::auth || form_ != Form::sasl || challenges_ != 0 || !is_error(line)) return false;
+  const bool arguments = has_one(line, argument_words);
+  if (!arguments && !has_one(line, unknown_words)) return false;
+  if (arguments && with_initial_) {
+    with_initial_ = false;
+    send_auth(out);
+    return true;
+  }
+  if (!name_and_password()) return false;
+  form_ = Form::user_pass;
+  send_user(out);
+  return true;
 }
 
 ReplayStep Pop3Replay::verdict(std::string_view line, std::string& out) {
@@ -218,11 +247,7 @@ ReplayStep Pop3Replay::verdict(std::string_view line, std::string& out) {
     send_pass(out);
     return {};
   }
-  if (await_ == Await::auth && form_ == Form::sasl && challenges_ == 0 && is_error(line) &&
-      says_unknown(line) && name_and_password()) {
-    form_ = Form::user_pass;
-    return send_user(out);
-  }
+  if (fall_back(line, out)) return {};
   // Only -ERR is a no to the password. What is neither is no POP3, and not the client's fault.
   if (!is_ok(line) && !is_error(line)) return end(ReplayWant::failed, ReplayFault::protocol);
   add_line(line, said_);

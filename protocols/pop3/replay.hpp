@@ -52,6 +52,8 @@ class Pop3Replay final : public Replay {
 
   [[nodiscard]] std::optional<PlainParts> name_and_password() const;
   [[nodiscard]] Form best_form() const;
+  void send_auth(std::string& out);
+  bool fall_back(std::string_view line, std::string& out);
   void answer_challenge(bool empty, std::string& out);
   ReplayStep send_user(std::string& out);
   void send_pass(std::string& out);

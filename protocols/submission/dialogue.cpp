@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t longest_name = 255;
 
-constexpr std::string_view no_mechanism = "535 5.7.0 Unsupported authentication mechanism";
+constexpr std::string_view no_mechanism = "504 5.5.4 Unsupported authentication mechanism";
 constexpr std::string_view privacy = "538 5.7.11 Encryption required for requested authentication mechanism";
 constexpr std::string_view bad_base64 = "535 5.7.8 Invalid base64";
 constexpr std::string_view malformed = "535 5.7.8 Malformed credentials";
@@ -30,6 +30,7 @@ constexpr Phrases phrases = {{
     {Say::rejected, rejected, rejected},
     {Say::timeout, "", "421 4.4.2 Connection timed out"},
     {Say::failures, "", "421 4.7.0 Too many authentication failures"},
+    {Say::errors, "", "421 4.7.0 Too many errors"},
     {Say::shutdown, "", "421 4.3.2 Server shutting down"},
 }};
 
@@ -60,7 +61,8 @@ void SubmissionDialogue::greet(std::string& out) {
   out += "220 ";
   out += rules_.hostname;
   out += " ESMTP ";
-  out += rules_.greeting ? *rules_.greeting : rules_.capabilities->banner;
+  // The host stands there already.
+  out += rules_.greeting || !rules_.capabilities->banner.empty() ? banner() : "ready";
   out += "\r\n";
 }
 
@@ -98,12 +100,13 @@ Step SubmissionDialogue::command(std::string_view text, std::string& out) {
   for (const Verb& verb : verbs)
     if (same_word(verb.name, text.substr(0, space)))
       return (this->*verb.act)(without_spaces(text.substr(space)), out);
-  return syntax_error(out);
+  out += "500 5.5.2 Syntax error\r\n";
+  return unknown(text.substr(0, space), out);
 }
 
 Step SubmissionDialogue::syntax_error(std::string& out) {
   out += "500 5.5.2 Syntax error\r\n";
-  return failed(out);
+  return mistaken(out);
 }
 
 bool SubmissionDialogue::introduce(std::string_view rest) {
@@ -153,7 +156,7 @@ Step SubmissionDialogue::auth(std::string_view rest, std::string& out) {
 Step SubmissionDialogue::starttls(std::string_view, std::string& out) {
   if (!upgradable()) {
     out += "503 5.5.1 STARTTLS not available\r\n";
-    return {};
+    return mistaken(out);
   }
   out += "220 2.0.0 Ready to start TLS\r\n";
   return {Want::start_tls, Parting::none};
@@ -171,7 +174,7 @@ Step SubmissionDialogue::quit(std::string_view, std::string& out) {
 
 Step SubmissionDialogue::not_now(std::string_view, std::string& out) {
   out += "503 5.5.1 Command not allowed here\r\n";
-  return {};
+  return mistaken(out);
 }
 
 }  // namespace postern::protocols

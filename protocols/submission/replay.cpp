@@ -2,6 +2,8 @@
 // Replies are read line by line and judged when whole; what a line offers is noted as it passes.
 #include "protocols/submission/replay.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -166,21 +168,43 @@ ReplayStep SubmissionReplay::authenticate(std::string& out) {
   phase_ = Phase::auth;
   lines_ = 0;
   said_.clear();
-  if (login_only()) {
-    answer_ = Answer::user;
-    out += "AUTH LOGIN\r\n";
-    return {};
-  }
+  if (login_only())
+    send_login(out);
+  else
+    send_auth(out);
+  return {};
+}
+
+void SubmissionReplay::send_login(std::string& out) {
+  answer_ = Answer::user;
+  out += "AUTH LOGIN\r\n";
+}
+
+void SubmissionReplay::send_auth(std::string& out) {
   const std::string command = "AUTH " + std::string(row(login_.mechanism).name);
   const size_t encoded = (login_.message.reveal().size() + 2) / 3 * 4;
   if (command.size() + 1 + encoded + 2 > longest_auth_line) {
     answer_ = Answer::whole;
     out += command + "\r\n";
-    return {};
+    return;
   }
   answer_ = login_.mechanism == Mechanism::plain ? Answer::whole_again : Answer::dummy;
   send_secret(command + " ", login_.message.reveal(), out);
-  return {};
+}
+
+/// The codes of a command that was not understood (RFC 4954, 4) say nothing of the password: it is said
+/// without an initial response, then as AUTH LOGIN. False: no other way is left.
+bool SubmissionReplay::fall_back(std::string& out) {
+  if (challenged_ || (code_ != 500 && code_ != 501 && code_ != 502 && code_ != 504)) return false;
+  const bool had_initial = answer_ == Answer::whole_again || answer_ == Answer::dummy;
+  if (had_initial && code_ != 504) {  // 504: it was the mechanism
+    answer_ = Answer::whole;
+    out += fmt::format("AUTH {}\r\n", row(login_.mechanism).name);
+    return true;
+  }
+  if (answer_ == Answer::user || !own_password(login_)) return false;
+  send_login(out);
+  return true;
 }
 
 ReplayStep SubmissionReplay::verdict(std::string& out) {
@@ -189,11 +213,13 @@ ReplayStep SubmissionReplay::verdict(std::string& out) {
     answer_challenge(out);
     return {};
   }
+  if (fall_back(out)) return {};
   return {code_ / 100 == 2 ? ReplayWant::accepted : ReplayWant::rejected, ReplayFault::none};
 }
 
 void SubmissionReplay::answer_challenge(std::string& out) {
   const Answer now = answer_;
+  challenged_ = true;
   const bool plain = login_.mechanism == Mechanism::plain;
   answer_ = now == Answer::user ? Answer::password : plain ? Answer::cancel : Answer::dummy;
   if (now == Answer::whole || (now == Answer::whole_again && empty_text_)) {

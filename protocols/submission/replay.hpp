@@ -40,6 +40,9 @@ class SubmissionReplay final : public Replay {
   void say_ehlo(std::string& out);
   void note_keyword(std::string_view text);
   [[nodiscard]] bool login_only() const;
+  void send_auth(std::string& out);
+  void send_login(std::string& out);
+  bool fall_back(std::string& out);
   void answer_challenge(std::string& out);
   void send_secret(std::string_view before, std::string_view secret, std::string& out) const;
 
@@ -47,6 +50,7 @@ class SubmissionReplay final : public Replay {
   const Login& login_;
   Phase phase_ = Phase::greeting;
   Answer answer_ = Answer::cancel;
+  bool challenged_ = false;  // a challenge was answered: the command was understood
   bool tls_ = false;         // started by this conversation
   bool introduced_ = false;  // XCLIENT is behind us
 

@@ -256,6 +256,24 @@ def test_a_thousand_commands_are_answered_and_no_more(t):
         assert w.daemon.closing(i + 1)["reason"] == "input_limit"
 
 
+@test(quick=True)
+def test_so_many_errors_are_answered_and_no_more(t):
+    w = World(t, each__max_auth_attempts=1)
+    wrong = {"imap": ("n FROB", "n BAD Command not allowed in this state.", "* BYE Too many errors."),
+             "pop3": ("FROB", "-ERR unknown command", ""),
+             "managesieve": ("FROB", 'NO "Command not allowed in this state."', 'BYE "Too many errors"'),
+             "submission": ("FROB", "500 5.5.2 Syntax error", "421 4.7.0 Too many errors")}
+    for i, (protocol, speech) in enumerate(w.each()):
+        say, hear, farewell = wrong[protocol]
+        client = w.client(protocol)
+        for _ in range(19):
+            client.say(say).hear(hear).noop()
+        client.say(say).say(speech.noop[0]).stream.expect(lines(hear) + lines(farewell)).expect_eof()
+        record = w.daemon.closing(i + 1)
+        assert record["reason"] == "command_errors" and "refused_logins" not in record, record
+        assert w.daemon.metric("postern_connections_rejected_total", listener=protocol, reason="command_errors") == 1
+
+
 # --- gone -------------------------------------------------------------------------------------------
 
 

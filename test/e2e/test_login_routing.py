@@ -90,16 +90,23 @@ def test_scenario_42_without_normalisation_the_case_counts(t):
 
 
 @test(quick=True)
-def test_scenario_53_names_nobody_may_look_up_are_a_temporary_failure_without_a_backend(t):
-    w = World(t, second=True, mapping=MAPPING)
-    for protocol, _ in w.each():
-        for user in ("alice smith", 'al"ice', "al\x01ice", "al\x7fice", "%admin", "alice\t@example.com"):
-            w.client(protocol).attempt(user).told_unavailable()
-    w.nothing("imap")
-    assert set(w.reasons(24)) == {"identifier"}
-    assert w.daemon.metric("postern_cache_entries") == 0
-    assert w.daemon.metric("postern_store_lookups_total") == 0
-    assert w.daemon.find("rejecting login: routing identifier contains invalid characters", level="warn")
+def test_scenario_53_names_nobody_may_look_up_are_wrong_passwords_and_no_backend_hears_of_them(t):
+    w = World(t, second=True, mapping=MAPPING, each__max_auth_attempts=9)
+    for protocol, speech in w.each():
+        client = w.client(protocol)
+        for user in ("alice smith", 'al"ice', "al\x01ice", "al\x7fice", "%admin", "alice\t@example.com", "a" * 321):
+            client.attempt(user).hear(speech.said_hidden)
+        client.noop().attempt()  # it may go on
+        w.server(protocol).greet().taken().accept()
+        client.stream.expect(speech.accept)
+        client.close()
+    w.daemon.closing(4)
+    assert {r["refused_logins"] for r in w.daemon.closings()} == {"7"}, w.daemon.closings()
+    refused = [r for r in w.daemon.records() if r["msg"] == "login refused"]
+    assert len(refused) == 28 and {(r["result"], r["account"], r["address"]) for r in refused} == {("name", "", "127.0.0.1")}, refused
+    assert w.daemon.metric("postern_auth_total", result="name") == 28
+    assert w.daemon.metric("postern_cache_entries") == 1
+    assert w.daemon.metric("postern_store_lookups_total") == 1
 
 
 @test(quick=True)
@@ -382,4 +389,4 @@ def test_explain_says_where_an_account_goes_as_the_daemon_does_it(t):
         assert found and found[1] == ("legacy2" if second else "legacy") and word in out, out
         reaches(w, second, user=user)
     code, out, _ = t.command("explain", w.daemon.path, "alice smith")
-    assert code == 0 and "refused:" in out, out
+    assert code == 1 and "refused:" in out, out

@@ -38,6 +38,24 @@ TEST_CASE("the reference names every table and the defaults of the documentation
   CHECK(text.find("retry_failed_logins") == std::string::npos);
 }
 
+TEST_CASE("the reference has every key of the schema that is a value") {
+  const std::string text = reference_markdown();
+  const auto schema = nlohmann::json::parse(json_schema());
+  for (const char* protocol : {"imap", "pop3", "managesieve", "submission"}) {
+    const std::string title = std::string("## `[capabilities.") + protocol + "]`";
+    const size_t begin = text.find(title);
+    CAPTURE(title);
+    REQUIRE(begin != std::string::npos);
+    const std::string section = text.substr(begin, text.find("\n## ", begin) - begin);
+    const auto& keys =
+        schema.at("properties").at("capabilities").at("properties").at(protocol).at("properties");
+    for (const auto& [key, value] : keys.items()) {
+      CAPTURE(key);
+      if (key.find('-') == std::string::npos) CHECK(section.find("| `" + key + "` |") != std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("every key of the schema is known to the reader, in both spellings") {
   // A document that has every key of a table with a value of no possible type: each must be reported as a
   // value of the wrong type, none as unknown.

@@ -32,6 +32,7 @@ TEST_CASE("defaults are those of the documentation") {
   CHECK(listener.max_connections == 8192);
   CHECK(listener.preauth_timeout == std::chrono::seconds(30));
   CHECK(listener.max_auth_attempts == 3);
+  CHECK(listener.max_errors == 20);
   CHECK(listener.proxy_protocol == ProxyMode::off);
   CHECK(listener.socket == SocketOptions{});
   CHECK_FALSE(listener.greeting.has_value());
@@ -51,9 +52,14 @@ TEST_CASE("defaults are those of the documentation") {
   CHECK(config.mapping.cache_max_entries == 1'000'000);
   CHECK(config.oauth.jwt_username_claim == "email");
   CHECK(config.tickets == TicketConf{});
-  CHECK(config.capabilities[0].banner == "Stalwart IMAP4rev2 at your service.");
-  CHECK(config.capabilities[0].advertise.size() == 8);
-  CHECK(config.capabilities[1].banner == "Stalwart POP3 at your service.");
+  CHECK(config.capabilities[0].banner.empty());
+  CHECK(config.capabilities[0].advertise == std::vector<std::string>{"IMAP4rev2", "IMAP4rev1", "ENABLE",
+                                                                     "SASL-IR", "LITERAL+", "ID", "IDLE",
+                                                                     "UTF8=ACCEPT"});
+  CHECK(config.capabilities[1].banner.empty());
+  CHECK(config.capabilities[1].implementation.empty());
+  CHECK(config.capabilities[2].implementation == "Postern");
+  CHECK(config.capabilities[0].advertise_login);
   CHECK(config.capabilities[2].sieve.size() == 47);
   CHECK(config.capabilities[3].ehlo.size() == 8);
   CHECK(config.capabilities[3].sasl == std::vector<std::string>{"PLAIN", "OAUTHBEARER", "XOAUTH2"});
@@ -62,6 +68,29 @@ TEST_CASE("defaults are those of the documentation") {
   CHECK(legacy->leg(Protocol::imap)->forwarding == Forwarding::none);
   CHECK(legacy->tls_server_name.empty());
   CHECK_FALSE(config.metrics.has_value());
+}
+
+TEST_CASE(
+    "JMAPACCESS is announced where there is an http listener, unless the operator lists what is announced") {
+  const auto announced = [](std::string_view more) {
+    const Loaded loaded = load_toml(base_and(more));
+    CAPTURE(lines_of(loaded));
+    REQUIRE(loaded.ok());
+    return loaded.config.capabilities[0].advertise;
+  };
+  const std::string web = "[listener.web]\nprotocol = \"http\"\nbind = \"127.0.0.1:1\"\ntls = \"implicit\"\n";
+  CHECK(announced(web).back() == "JMAPACCESS");
+  CHECK(announced(web).size() == announced("").size() + 1);
+  CHECK(announced(web + "[capabilities.imap]\nadvertise = [\"IMAP4rev1\"]\n") ==
+        std::vector<std::string>{"IMAP4rev1"});
+}
+
+TEST_CASE("what could not be read at all is told from what is wrong") {
+  CHECK(load_toml(base_document).parsed);
+  CHECK(load_toml(base_and("[server]\nthreads = -1\n")).parsed);
+  CHECK_FALSE(load_toml("[server").parsed);
+  CHECK_FALSE(load_toml("\xff").parsed);
+  CHECK_FALSE(load("/does/not/exist.toml", {}, no_files).parsed);
 }
 
 TEST_CASE("socket options and the connection limit are merged key by key") {

@@ -31,10 +31,12 @@ TEST_CASE("a login is cut at the earliest master-user separator") {
   }
 }
 
-TEST_CASE("identifiers with controls, spaces or quotes are refused") {
+TEST_CASE("identifiers with controls, spaces or quotes, or beyond 320 bytes, are refused") {
   for (const char* good : {"alice", "alice@example.com", "jos\xc3\xa9@example.com", "a+b@example.com", "#x"})
     CHECK(acceptable_identifier(good));
   for (const std::string& bad : {std::string(), std::string("a b"), std::string("a\tb"), std::string("a\nb"),
                                  std::string("a\"b"), std::string("a\x7f"), std::string("a\0b", 3)})
     CHECK_FALSE(acceptable_identifier(bad));
+  CHECK(acceptable_identifier(std::string(320, 'x')));
+  CHECK_FALSE(acceptable_identifier(std::string(321, 'x')));
 }

@@ -16,10 +16,10 @@ namespace {
 struct Setting {
   bool encrypted = false, can_upgrade = false, courtesy = true, clear = false;
   std::vector<std::string> sasl = {"PLAIN", "OAUTHBEARER", "XOAUTH2"};
-  std::vector<std::string> advertise = {"IMAP4rev2", "IMAP4rev1", "ENABLE",      "SASL-IR",
-                                        "LITERAL+",  "ID",        "UTF8=ACCEPT", "JMAPACCESS"};
+  std::vector<std::string> advertise = {"IMAP4rev2", "IMAP4rev1", "ENABLE", "SASL-IR",
+                                        "LITERAL+",  "ID",        "IDLE",   "UTF8=ACCEPT"};
   std::optional<std::string> greeting = {};
-  uint32_t failures = 3;
+  uint32_t failures = 3, errors = 20;
   std::vector<test::Answer> answers = {};
 };
 const Setting on_tls{.encrypted = true}, before_tls{.can_upgrade = true}, in_clear{.clear = true},
@@ -27,7 +27,9 @@ const Setting on_tls{.encrypted = true}, before_tls{.can_upgrade = true}, in_cle
 
 struct Refusals final : DialogueEvents {
   void login_refused(std::string_view method, Refusal refusal) override {
-    log += std::string(method) + (refusal == Refusal::privacy ? ":privacy " : ":malformed ");
+    log += std::string(method) + (refusal == Refusal::privacy ? ":privacy "
+                                  : refusal == Refusal::name  ? ":name "
+                                                              : ":malformed ");
   }
   void clear_text_discarded(size_t bytes) override { log += fmt::format("discarded:{} ", bytes); }
   std::string log;
@@ -36,16 +38,20 @@ struct Refusals final : DialogueEvents {
 std::string talk(const Setting& setting, const Stages& stages, test::Pieces pieces,
                  DialogueEvents* events = nullptr, const std::function<void(const Login&)>& look = {}) {
   conf::CapabilitiesConf capabilities;
-  capabilities.banner = "Stalwart IMAP4rev2 at your service.";
   capabilities.sasl = setting.sasl;
   capabilities.advertise = setting.advertise;
   capabilities.allow_plain_auth_without_tls = setting.clear;
   DialogueRules rules;
+  const std::vector<std::string> separators = {"%"};
   rules.capabilities = &capabilities;
+  rules.hostname = "mail.example.com";
+  rules.claim = "email";
+  rules.separators = separators;
   rules.greeting = setting.greeting;
   rules.can_upgrade = setting.can_upgrade;
   rules.courtesy = setting.courtesy;
   rules.max_failures = setting.failures;
+  rules.max_errors = setting.errors;
   ImapDialogue dialogue(rules, setting.encrypted, events);
   return test::converse(dialogue, stages, pieces, setting.answers, look);
 }
@@ -53,11 +59,11 @@ std::string talk(const Setting& setting, const Stages& stages) {
   return test::however_split(stages, [&](test::Pieces pieces) { return talk(setting, stages, pieces); });
 }
 
-const std::string tokens = "IMAP4rev2 IMAP4rev1 ENABLE SASL-IR LITERAL+ ID UTF8=ACCEPT JMAPACCESS ";
+const std::string tokens = "IMAP4rev2 IMAP4rev1 ENABLE SASL-IR LITERAL+ ID IDLE UTF8=ACCEPT ";
 const std::string secure = tokens + "AUTH=PLAIN AUTH=OAUTHBEARER AUTH=XOAUTH2";
 const std::string insecure = tokens + "AUTH=OAUTHBEARER AUTH=XOAUTH2 LOGINDISABLED";
 std::string greeting(const std::string& list) {
-  return "* OK [CAPABILITY " + list + "] Stalwart IMAP4rev2 at your service.\r\n";
+  return "* OK [CAPABILITY " + list + "] mail.example.com ready\r\n";
 }
 
 const std::string alice = "AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA==";
@@ -65,6 +71,7 @@ const std::string by_login = "<route LOGIN command PLAIN alice@example.com " + a
 const std::string by_plain = "<route PLAIN PLAIN alice@example.com " + alice + ">\n";
 const std::string nothing_left = "<left >\n";
 const std::string bye = "* BYE Too many authentication failures.\r\n<close failures>\n";
+const std::string enough = "* BYE Too many errors.\r\n<close errors>\n";
 const std::string login = "a LOGIN alice@example.com secret\r\n";
 
 struct Row {
@@ -94,7 +101,7 @@ TEST_CASE("IMAP greets with what it can") {
   CHECK(talk({}, {}) == greeting(insecure));
   CHECK(talk(in_clear, {}) == greeting(secure));
   CHECK(talk({.can_upgrade = true, .clear = true}, {}) == greeting(secure + " STARTTLS"));
-  CHECK(talk({.clear = true, .sasl = {"PLAIN", "LOGIN"}}, {}) == greeting(tokens + "AUTH=PLAIN"));
+  CHECK(talk({.clear = true, .sasl = {"PLAIN", "LOGIN"}}, {}) == greeting(tokens + "AUTH=PLAIN AUTH=LOGIN"));
   CHECK(talk({.encrypted = true, .greeting = "Edge ready."}, {}) ==
         "* OK [CAPABILITY " + secure + "] Edge ready.\r\n");
   CHECK(talk({.encrypted = true, .sasl = {"XOAUTH2"}, .advertise = {"IMAP4rev1", "X-TEST"}},
@@ -107,8 +114,8 @@ TEST_CASE("IMAP answers every command in its turn") {
   const std::string not_now = " BAD Command not allowed in this state.\r\n";
   std::string many, all_answered;
   for (int i = 0; i < 1000; ++i) {
-    many += "a1 SELECT INBOX\n";
-    all_answered += "a1" + not_now;
+    many += "a1 NOOP\n";
+    all_answered += "a1 OK NOOP completed.\r\n";
   }
   check({
       {"pipelined commands",
@@ -128,15 +135,35 @@ TEST_CASE("IMAP answers every command in its turn") {
        {"lonely\r\n+x\r\nb NOOP\r\n"},
        "lonely BAD Missing command after tag \"lonely\", found CRLF instead.\r\n"
        "* BAD Tag is not a valid UTF-8 string.\r\nb OK NOOP completed.\r\n"},
-      {"malformed lines are answered once and count",
-       {.clear = true, .failures = 5},
+      {"malformed lines are answered once and count, not as failures",
+       {.clear = true, .failures = 1, .errors = 5},
        {"a LOGIN {abc}\r\nb LOGIN {30} junk\r\nc LOGIN \"open\r\nd NO!OP x y z\r\ne NOOP\r\nf NO!\r\ng "
         "NOOP\r\n"},
        "a BAD Invalid character 'a' in literal.\r\n"
        "b BAD Expected CRLF after literal, found an invalid char.\r\n"
        "c BAD Unterminated quoted argument.\r\nd BAD Invalid character '!' in command name.\r\n"
        "e OK NOOP completed.\r\nf BAD Invalid character '!' in command name.\r\n" +
-           bye},
+           enough},
+      {"every error counts, whatever it is, and nothing else does",
+       {.can_upgrade = true, .failures = 1, .errors = 7},
+       {"a SELECT x\r\nb LOGIN\r\n" + login + "c AUTHENTICATE\r\nd NOOP\r\ne STARTTLS\r\n",
+        "f STARTTLS\r\ng AUTHENTICATE PLAIN\r\n*\r\nh AUTHENTICATE XOAUTH2\r\n*\r\ni NOOP\r\n"},
+       "a" + not_now +
+           "b BAD LOGIN requires a username and password.\r\n"
+           "a NO [PRIVACYREQUIRED] Cleartext login requires TLS.\r\nc BAD Missing mechanism.\r\n"
+           "d OK NOOP completed.\r\ne OK Begin TLS negotiation now.\r\n<tls>\n"
+           "f BAD STARTTLS not available.\r\n+ \r\ng BAD Authentication aborted.\r\n"
+           "+ \r\nh BAD Authentication aborted.\r\n" +
+           enough},
+      {"without courtesy the last error is followed by silence",
+       {.courtesy = false, .clear = true, .errors = 1},
+       {"a SELECT x\r\nb NOOP\r\n"},
+       "a" + not_now + "<close errors>\n"},
+      {"a browser",
+       in_clear,
+       {"POST /{99+} HTTP/1.1\r\na NOOP\r\n"},
+       "POST BAD Invalid character '/' in command name.\r\n<close errors>\n"},
+      {"a tag is no method", in_clear, {"GET NOOP\r\n"}, "GET OK NOOP completed.\r\n"},
       {"an oversized literal",
        in_clear,
        {"a LOGIN alice@example.com {200000}\r\nb NOOP\r\n"},
@@ -200,14 +227,14 @@ TEST_CASE("IMAP takes a login in every form") {
        {"a1 LOGIN alice@example.com {10+}\r\np\xc3\xa4ssw\xc3\xb6rt\r\n"},
        secret_by_login("AGFsaWNlQGV4YW1wbGUuY29tAHDDpHNzd8O2cnQ=")},
       {"missing and empty arguments",
-       {.clear = true, .failures = 6},
+       {.clear = true, .failures = 3},
        {"a LOGIN\r\nb LOGIN alice@example.com\r\nc LOGIN alice@example.com \"\"\r\nd LOGIN {0+}\r\n "
         "secret\r\n"
         "e LOGIN alice (x)\r\n" +
         std::string("f LOGIN alice {3+}\r\na\0b\r\n", 25)},
-       "a NO LOGIN requires a username and password.\r\nb NO LOGIN requires a username and password.\r\n"
+       "a BAD LOGIN requires a username and password.\r\nb BAD LOGIN requires a username and password.\r\n"
        "c NO Malformed credentials.\r\nd NO Malformed credentials.\r\n"
-       "e NO LOGIN requires a username and password.\r\nf NO Malformed credentials.\r\n" +
+       "e BAD LOGIN requires a username and password.\r\nf NO Malformed credentials.\r\n" +
            bye},
       {"an initial response",
        in_clear,
@@ -259,7 +286,7 @@ TEST_CASE("IMAP takes a login in every form") {
 TEST_CASE("IMAP refuses a login in the words of the book") {
   const std::string no_tls = " NO [PRIVACYREQUIRED] Cleartext authentication requires TLS.\r\n";
   check({
-      {"clear text, which does not count",
+      {"clear text, which is no failure",
        {.can_upgrade = true, .failures = 1},
        {login + "b AUTHENTICATE PLAIN " + alice + "\r\nc AUTHENTICATE PLAIN\r\nd NOOP\r\n"},
        "a NO [PRIVACYREQUIRED] Cleartext login requires TLS.\r\nb" + no_tls + "c" + no_tls +
@@ -268,7 +295,7 @@ TEST_CASE("IMAP refuses a login in the words of the book") {
        in_clear,
        {"a AUTHENTICATE PLAIN =\r\nb NOOP\r\n"},
        "a NO Malformed credentials.\r\nb OK NOOP completed.\r\n"},
-      {"an abort, which does not count",
+      {"an abort, which is no failure",
        {.clear = true, .failures = 1},
        {"a AUTHENTICATE PLAIN\r\n*\r\nb AUTHENTICATE PLAIN\r\n*\r\n" + login},
        "+ \r\na BAD Authentication aborted.\r\n+ \r\nb BAD Authentication aborted.\r\n" + by_login +
@@ -310,15 +337,39 @@ TEST_CASE("IMAP refuses a login in the words of the book") {
   });
 }
 
+TEST_CASE("IMAP takes a name that may not be looked up for a wrong password") {
+  const std::string no = " NO [AUTHENTICATIONFAILED] Authentication failed.\r\n";
+  const std::string longest(320, 'x');
+  check({
+      {"a space, a quote, a control, a DEL, in every form of login",
+       {.clear = true, .failures = 5},
+       {"a LOGIN \"alice smith\" x\r\nb AUTHENTICATE PLAIN AGEiYgBzZWNyZXQ=\r\nc LOGIN {3+}\r\na\tb x\r\n"
+        "d LOGIN {2+}\r\na\x7f x\r\nz NOOP\r\ne LOGIN \" \" x\r\nf NOOP\r\n"},
+       "a" + no + "b" + no + "c" + no + "d" + no + "z OK NOOP completed.\r\ne" + no + bye},
+      {"too long, and the longest",
+       in_clear,
+       {"a LOGIN y" + longest + " x\r\nb LOGIN " + longest + "%admin x\r\n"},
+       "a" + no + "<route LOGIN command PLAIN " + longest + "%admin " +
+           base64(std::string(1, '\0') + longest + "%admin" + '\0' + "x") + ">\n" + nothing_left},
+      {"nothing before the separator", in_clear, {"a LOGIN %admin x\r\n"}, "a" + no},
+      {"the user of a token",
+       in_clear,
+       {"a AUTHENTICATE XOAUTH2 " +
+        base64("user=a b@x\x01"
+               "auth=Bearer t\x01\x01") +
+        "\r\n"},
+       "a" + no},
+  });
+}
+
 TEST_CASE("IMAP reports what never reaches a backend") {
   Refusals refusals;
   const Stages stages = {
-      "a LOGIN a b\r\nb LOGIN\r\nc AUTHENTICATE PLAIN x\r\nd AUTHENTICATE X\r\ne STARTTLS\r\nxy",
-      "f AUTHENTICATE PLAIN =\r\n"};
+      "a LOGIN a b\r\nb LOGIN a\r\nc AUTHENTICATE PLAIN x\r\nd AUTHENTICATE X\r\ne STARTTLS\r\nxy",
+      "f AUTHENTICATE PLAIN =\r\ng LOGIN \"a b\" c\r\n"};
   talk({.can_upgrade = true, .failures = 9}, stages, test::at_once, &refusals);
-  CHECK(
-      refusals.log ==
-      "LOGIN command:privacy LOGIN command:malformed PLAIN:privacy :malformed discarded:2 PLAIN:malformed ");
+  CHECK(refusals.log ==
+        "LOGIN command:privacy PLAIN:privacy :malformed discarded:2 PLAIN:malformed LOGIN command:name ");
 }
 
 TEST_CASE("IMAP says goodbye where courtesy is wanted") {

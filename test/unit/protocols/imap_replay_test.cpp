@@ -58,6 +58,9 @@ std::string talk(const Setting& setting, const Stages& stages) {
 const std::string alice = "AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA==";
 const std::string auth_alice = "<ready>\na AUTHENTICATE PLAIN " + alice + "\r\n";
 const std::string modern = "* OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN] ready\r\n";
+const std::string withheld = "<ready>\na AUTHENTICATE PLAIN\r\n" + alice + "\r\n";
+const std::string asked = "P2 CAPABILITY\r\n";
+const std::string told = "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN\r\nP2 OK done\r\n";
 const std::string in = "<accepted>\na OK in\r\n<left >\n";
 const std::string id_fields =
     "\"x-originating-ip\" \"203.0.113.5\" \"x-originating-port\" \"40000\" \"x-connected-ip\" "
@@ -115,12 +118,47 @@ TEST_CASE("an IMAP backend gets the login with the client's tag, and its words c
        {.tag = "a\r\nb"},
        {modern + "A1 OK in\r\n"},
        "<ready>\nA1 AUTHENTICATE PLAIN " + alice + "\r\n<accepted>\nA1 OK in\r\n<left >\n"},
-      {"SASL-IR is implied by IMAP4rev2",
+      {"IMAP4rev2 does not announce SASL-IR",
        {},
-       {"* OK [CAPABILITY IMAP4rev2] x\r\na OK in\r\n"},
-       auth_alice + in},
-      {"and by silence", {}, {"* ok hello\r\na OK in\r\n"}, auth_alice + in},
-      {"else the message waits to be asked for",
+       {"* OK [CAPABILITY IMAP4rev2] x\r\n+ \r\na OK in\r\n"},
+       withheld + in},
+      {"a silent greeting is asked", {}, {"* ok hello\r\n" + told + "a OK in\r\n"}, asked + auth_alice + in},
+      {"and its answer is what counts",
+       {},
+       {"* ok hello\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\nP2 OK\r\n+ \r\na OK in\r\n"},
+       asked + withheld + in},
+      {"CAPABILITY refused: nothing is known, nothing is sent unasked",
+       {},
+       {"* ok hello\r\nP2 BAD what\r\n+ \r\na OK in\r\n"},
+       asked + withheld + in},
+      {"BAD is no verdict while there is another way to say it: without the message",
+       {},
+       {modern + "* OK dropped\r\na BAD what\r\n+ \r\n* OK kept\r\na NO wrong\r\n"},
+       auth_alice + "a AUTHENTICATE PLAIN\r\n" + alice + "\r\n<rejected>\n* OK kept\r\na NO wrong\r\n"},
+      {"then as LOGIN, whose answer counts",
+       {},
+       {modern + "a BAD what\r\na BAD what\r\na BAD what\r\n"},
+       auth_alice + "a AUTHENTICATE PLAIN\r\na LOGIN \"alice@example.com\" \"secret\"\r\n"
+                    "<rejected>\na BAD what\r\n"},
+      {"also behind AUTHENTICATE LOGIN",
+       {},
+       {old("AUTH=LOGIN") + "a BAD what\r\na OK in\r\n"},
+       "<ready>\na AUTHENTICATE LOGIN\r\na LOGIN \"alice@example.com\" \"secret\"\r\n" + in},
+      {"not where LOGIN is disabled",
+       {},
+       {old("AUTH=PLAIN LOGINDISABLED") + "a BAD what\r\n"},
+       "<ready>\na AUTHENTICATE PLAIN\r\n<rejected>\na BAD what\r\n"},
+      {"nor with a token",
+       {.mechanism = Mechanism::xoauth2, .message = token},
+       {modern + "a BAD what\r\na BAD what\r\n"},
+       "<ready>\na AUTHENTICATE XOAUTH2 " + token64 +
+           "\r\na AUTHENTICATE XOAUTH2\r\n"
+           "<rejected>\na BAD what\r\n"},
+      {"nor once the message was asked for",
+       {},
+       {old("AUTH=PLAIN") + "+ \r\na BAD what\r\n"},
+       withheld + "<rejected>\na BAD what\r\n"},
+      {"without SASL-IR the message waits to be asked for",
        {},
        {old("AUTH=PLAIN") + "+ \r\na OK in\r\n"},
        "<ready>\na AUTHENTICATE PLAIN\r\n" + alice + "\r\n" + in},
@@ -208,7 +246,7 @@ TEST_CASE("an IMAP backend without AUTH=PLAIN is asked in another way, if it say
 }
 
 TEST_CASE("an IMAP backend that is no good gets no credentials") {
-  const std::string asked = "P1 STARTTLS\r\n";
+  const std::string upgraded = "P1 STARTTLS\r\n";
   const Setting upgrade{.tls = starttls};
   check({
       {"BYE", {}, {"* BYE overloaded\r\n"}, "<failed greeting>\n"},
@@ -227,29 +265,30 @@ TEST_CASE("an IMAP backend that is no good gets no credentials") {
        upgrade,
        {"* OK [CAPABILITY IMAP4rev1 SASL-IR] hi\r\n"},
        "<failed starttls>\n"},
-      {"STARTTLS refused", upgrade, {"* OK hi\r\nP1 NO not now\r\n"}, asked + "<failed starttls>\n"},
-      {"BYE instead of STARTTLS", upgrade, {"* OK hi\r\n* BYE\r\n"}, asked + "<failed starttls>\n"},
-      {"another tag", upgrade, {"* OK hi\r\na OK go\r\n"}, asked + "<failed starttls>\n"},
+      {"STARTTLS refused", upgrade, {"* OK hi\r\nP1 NO not now\r\n"}, upgraded + "<failed starttls>\n"},
+      {"BYE instead of STARTTLS", upgrade, {"* OK hi\r\n* BYE\r\n"}, upgraded + "<failed starttls>\n"},
+      {"another tag", upgrade, {"* OK hi\r\na OK go\r\n"}, upgraded + "<failed starttls>\n"},
       {"untagged lines without end",
        upgrade,
        {"* OK hi\r\n" + repeated("* OK\r\n", 256)},
-       asked + "<failed starttls>\n"},
+       upgraded + "<failed starttls>\n"},
   });
   CHECK(talk(upgrade, {"* OK [CAPABILITY STARTTLS] hi\r\nP1 OK go\r\na OK forged\r\n"}, test::at_once) ==
-        asked + "<failed starttls>\n");
+        upgraded + "<failed starttls>\n");
   CHECK(talk({}, {"* " + std::string(70000, 'x')}, {999, 999}) == "<failed protocol>\n");
 }
 
-TEST_CASE("an IMAP backend with STARTTLS is asked as little as can be") {
+TEST_CASE("an IMAP backend with STARTTLS is asked anew behind it") {
   check({
       {"capabilities of before are forgotten",
        {.tls = starttls},
-       {"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] hi\r\n* OK soon\r\np1 ok go\r\n", "a OK in\r\n"},
-       "P1 STARTTLS\r\n<tls>\n" + auth_alice + in},
+       {"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] hi\r\n* OK soon\r\np1 ok go\r\n",
+        told + "a OK in\r\n"},
+       "P1 STARTTLS\r\n<tls>\n" + asked + auth_alice + in},
       {"a greeting without capabilities",
        {.tls = starttls},
-       {"* OK ready\r\nP1 OK\r\n", "a OK in\r\n"},
-       "P1 STARTTLS\r\n<tls>\n" + auth_alice + in},
+       {"* OK ready\r\nP1 OK\r\n", told + "a OK in\r\n"},
+       "P1 STARTTLS\r\n<tls>\n" + asked + auth_alice + in},
       {"ID behind it",
        {.tls = starttls, .forward = true},
        {"* OK [CAPABILITY IMAP4rev1 STARTTLS ID] hi\r\nP1 OK go\r\n",
@@ -262,8 +301,8 @@ TEST_CASE("an IMAP backend with STARTTLS is asked as little as can be") {
        "P1 STARTTLS\r\n<tls>\nP2 CAPABILITY\r\n<ready>\na AUTHENTICATE PLAIN\r\n" + alice + "\r\n" + in},
       {"CAPABILITY refused",
        {.tls = starttls, .forward = true},
-       {"* OK hi\r\nP1 OK go\r\n", "P2 BAD x\r\na OK in\r\n"},
-       "P1 STARTTLS\r\n<tls>\nP2 CAPABILITY\r\n" + auth_alice + in},
+       {"* OK hi\r\nP1 OK go\r\n", "P2 BAD x\r\n+\r\na OK in\r\n"},
+       "P1 STARTTLS\r\n<tls>\nP2 CAPABILITY\r\n" + withheld + in},
       {"CAPABILITY without end",
        {.tls = starttls, .forward = true},
        {"* OK hi\r\nP1 OK go\r\n", repeated("* OK\r\n", 256)},
@@ -291,9 +330,12 @@ TEST_CASE("an IMAP backend is told who calls, if it asks to be") {
        auth_alice + in},
       {"nor is another code",
        forward,
-       {"* OK [ALERT] [CAPABILITY ID] ready\r\na OK in\r\n"},
-       auth_alice + in},
-      {"nor silence", forward, {"* OK ready\r\na OK in\r\n"}, auth_alice + in},
+       {"* OK [ALERT] [CAPABILITY ID] ready\r\n" + told + "a OK in\r\n"},
+       asked + auth_alice + in},
+      {"and silence is asked",
+       forward,
+       {"* OK ready\r\n* CAPABILITY SASL-IR ID AUTH=PLAIN\r\nP2 OK\r\nF1 OK\r\na OK in\r\n"},
+       asked + id + auth_alice + in},
       {"the client's own words come last, and what only proxies say is left out",
        {.forward = true, .id = {{"name", "a\"b\\"}, {"x-proxy-ttl", "9"}, {"os", "a\r\nb"}}},
        {modern + "F1 OK\r\na OK in\r\n"},

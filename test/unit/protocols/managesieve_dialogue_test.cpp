@@ -15,15 +15,18 @@ namespace {
 struct Setting {
   bool encrypted = false, can_upgrade = false, courtesy = true, clear = false;
   std::vector<std::string> sasl = {"PLAIN", "OAUTHBEARER", "XOAUTH2"};
-  uint32_t failures = 3;
+  uint32_t failures = 3, errors = 20;
   std::vector<test::Answer> answers = {};
   std::optional<std::string> greeting = {};
+  std::vector<std::string> sieve = {"fileinto", "vacation"};
 };
 const Setting before_tls{.can_upgrade = true}, in_clear{.clear = true};
 
 struct Refusals final : DialogueEvents {
   void login_refused(std::string_view method, Refusal refusal) override {
-    log += std::string(method) + (refusal == Refusal::privacy ? ":privacy " : ":malformed ");
+    log += std::string(method) + (refusal == Refusal::privacy ? ":privacy "
+                                  : refusal == Refusal::name  ? ":name "
+                                                              : ":malformed ");
   }
   std::string log;
 };
@@ -31,15 +34,17 @@ struct Refusals final : DialogueEvents {
 struct Talker {
   explicit Talker(const Setting& setting, DialogueEvents* events = nullptr)
       : dialogue(rules, setting.encrypted, events), answers(setting.answers) {
-    capabilities.implementation = "Stalwart ManageSieve";
-    capabilities.sieve = {"fileinto", "vacation"};
+    capabilities.implementation = "Postern";
+    capabilities.sieve = setting.sieve;
     capabilities.sasl = setting.sasl;
     capabilities.allow_plain_auth_without_tls = setting.clear;
     rules.capabilities = &capabilities;
+    rules.hostname = "mail.example.com";
     rules.greeting = setting.greeting;
     rules.can_upgrade = setting.can_upgrade;
     rules.courtesy = setting.courtesy;
     rules.max_failures = setting.failures;
+    rules.max_errors = setting.errors;
   }
   std::string run(const Stages& stages, test::Pieces pieces) {
     return test::converse(dialogue, stages, pieces, answers);
@@ -59,9 +64,9 @@ std::string talk(const Setting& setting, const Stages& stages) {
 }
 
 std::string block(const std::string& sasl, bool starttls = false) {
-  return "\"IMPLEMENTATION\" \"Stalwart ManageSieve\"\r\n\"VERSION\" \"1.0\"\r\n\"SASL\" \"" + sasl +
+  return "\"IMPLEMENTATION\" \"Postern\"\r\n\"VERSION\" \"1.0\"\r\n\"SASL\" \"" + sasl +
          "\"\r\n\"SIEVE\" \"fileinto vacation\"\r\n" + (starttls ? "\"STARTTLS\"\r\n" : "") +
-         "OK \"Stalwart ManageSieve ready.\"\r\n";
+         "OK \"mail.example.com ready\"\r\n";
 }
 const std::string all = "PLAIN OAUTHBEARER XOAUTH2";
 const std::string alice = "AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA==";
@@ -80,6 +85,9 @@ TEST_CASE("ManageSieve shows what there is, before TLS and behind it") {
             "OK (TAG {4}\r\nMINE) \"Done\"\r\nNO \"STARTTLS not available\"\r\n");
   const std::string greeted = talk({.clear = true, .greeting = "say \"hi\""}, {""});
   CHECK(greeted.ends_with("\r\nOK \"say \\\"hi\\\"\"\r\n"));
+  const std::string notifies = talk({.clear = true, .sieve = {"vacation", "enotify"}}, {""});
+  CHECK(notifies.find("\"SIEVE\" \"vacation enotify\"\r\n\"NOTIFY\" \"mailto\"\r\n") != std::string::npos);
+  CHECK(block(all).find("NOTIFY") == std::string::npos);
 }
 
 TEST_CASE("ManageSieve answers every command as the protocol's book has it") {
@@ -161,7 +169,7 @@ TEST_CASE("ManageSieve answers every command as the protocol's book has it") {
        in_clear,
        {begin + "{999999999999}\r\nx"},
        empty + "<close line length>\n"},
-      {"clear text refused does not count",
+      {"clear text refused is no failure",
        {.can_upgrade = true, .failures = 1},
        {auth + auth + begin + "NOOP\r\n"},
        "NO (ENCRYPT-NEEDED) \"Cleartext authentication requires TLS\"\r\n"
@@ -172,11 +180,23 @@ TEST_CASE("ManageSieve answers every command as the protocol's book has it") {
        {auth},
        "NO \"Cleartext authentication requires TLS\"\r\n"},
       {"what cannot be read counts, and the rest of its line is dropped",
-       {.clear = true, .failures = 3},
+       {.clear = true, .failures = 1, .errors = 3},
        {"NO-OP NOOP\r\nNOOP \"x\r\nNOOP\r\nNOOP {70000+}\r\n"},
        "NO \"Invalid character '-' in command name.\"\r\nNO \"Unterminated quoted argument.\"\r\n"
        "OK \"NOOP completed.\"\r\nNO \"Literal exceeds the maximum request size of 65536 bytes.\"\r\n"
-       "BYE \"Too many authentication failures\"\r\n<close failures>\n"},
+       "BYE \"Too many errors\"\r\n<close errors>\n"},
+      {"a browser",
+       in_clear,
+       {"POST /?{5+} HTTP/1.1\r\nNOOP\r\n"},
+       "NO \"Command not allowed in this state.\"\r\n<close errors>\n"},
+      {"a browser whose address cannot be read",
+       in_clear,
+       {"GET /\"x HTTP/1.1\r\nNOOP\r\n"},
+       "NO \"Command not allowed in this state.\"\r\n<close errors>\n"},
+      {"a name that may not be looked up is a wrong password",
+       in_clear,
+       {"AUTHENTICATE \"PLAIN\" \"AGFsaWNlIHNtaXRoAHNlY3JldA==\"\r\nNOOP\r\n"},
+       "NO \"Authentication failed.\"\r\nOK \"NOOP completed.\"\r\n"},
       {"a quote in a complaint becomes a space",
        in_clear,
        {"\"NOOP\"\r\n"},
@@ -204,7 +224,7 @@ TEST_CASE("ManageSieve answers every command as the protocol's book has it") {
   for (const Row& row : rows) {
     CAPTURE(row.title);
     CHECK(talk(row.setting, row.client) == (row.setting.can_upgrade ? block("OAUTHBEARER XOAUTH2", true)
-                                            : row.setting.sasl.size() == 2 ? block("PLAIN")
+                                            : row.setting.sasl.size() == 2 ? block("PLAIN LOGIN")
                                                                            : block(all)) +
                                                row.answer);
   }

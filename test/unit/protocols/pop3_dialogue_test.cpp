@@ -13,16 +13,19 @@ using test::Stages;
 namespace {
 
 struct Setting {
-  bool encrypted = false, can_upgrade = false, courtesy = true, clear = false, offer_login = false;
+  bool encrypted = false, can_upgrade = false, courtesy = true, clear = false, offer_login = true;
   std::vector<std::string> sasl = {"PLAIN", "OAUTHBEARER", "XOAUTH2"};
-  uint32_t failures = 3;
+  uint32_t failures = 3, errors = 20;
   std::vector<test::Answer> answers = {};
+  std::string implementation = {};
 };
 const Setting on_tls{.encrypted = true}, before_tls{.can_upgrade = true}, in_clear{.clear = true};
 
 struct Refusals final : DialogueEvents {
   void login_refused(std::string_view method, Refusal refusal) override {
-    log += std::string(method) + (refusal == Refusal::privacy ? ":privacy " : ":malformed ");
+    log += std::string(method) + (refusal == Refusal::privacy ? ":privacy "
+                                  : refusal == Refusal::name  ? ":name "
+                                                              : ":malformed ");
   }
   std::string log;
 };
@@ -30,15 +33,17 @@ struct Refusals final : DialogueEvents {
 std::string talk(const Setting& setting, const Stages& stages, test::Pieces pieces,
                  DialogueEvents* events = nullptr) {
   conf::CapabilitiesConf capabilities;
-  capabilities.banner = "Stalwart POP3 at your service.";
+  capabilities.implementation = setting.implementation;
   capabilities.sasl = setting.sasl;
   capabilities.allow_plain_auth_without_tls = setting.clear;
   capabilities.advertise_login = setting.offer_login;
   DialogueRules rules;
   rules.capabilities = &capabilities;
+  rules.hostname = "mail.example.com";
   rules.can_upgrade = setting.can_upgrade;
   rules.courtesy = setting.courtesy;
   rules.max_failures = setting.failures;
+  rules.max_errors = setting.errors;
   Pop3Dialogue dialogue(rules, setting.encrypted, events);
   return test::converse(dialogue, stages, pieces, setting.answers);
 }
@@ -46,10 +51,8 @@ std::string talk(const Setting& setting, const Stages& stages) {
   return test::however_split(stages, [&](test::Pieces pieces) { return talk(setting, stages, pieces); });
 }
 
-const std::string greeting = "+OK Stalwart POP3 at your service.\r\n";
-const std::string capa_tail =
-    "TOP\r\nRESP-CODES\r\nPIPELINING\r\nEXPIRE NEVER\r\nUIDL\r\nUTF8\r\n"
-    "IMPLEMENTATION Stalwart Server\r\n.\r\n";
+const std::string greeting = "+OK mail.example.com ready\r\n";
+const std::string capa_tail = "TOP\r\nRESP-CODES\r\nPIPELINING\r\nEXPIRE NEVER\r\nUIDL\r\nUTF8\r\n.\r\n";
 const std::string needs_tls = "-ERR cleartext authentication requires TLS\r\n";
 const std::string alice = "AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA==";
 const std::string alice_by_auth = "<route PLAIN PLAIN alice@example.com " + alice + ">\n";
@@ -79,10 +82,30 @@ TEST_CASE("POP3 answers every command as the protocol's book has it") {
        {.clear = true, .sasl = {}},
        {"CAPA\r\nAUTH \r\n"},
        list + "USER\r\n" + capa_tail + "+OK\r\n.\r\n"},
-      {"LOGIN is shown on request",
-       {.clear = true, .offer_login = true, .sasl = {"PLAIN", "LOGIN"}},
+      {"LOGIN is shown where it is listed",
+       {.clear = true, .sasl = {"PLAIN", "LOGIN"}},
        {"AUTH\r\n"},
        "+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n"},
+      {"unless it must not be",
+       {.clear = true, .offer_login = false, .sasl = {"PLAIN", "LOGIN"}},
+       {"AUTH\r\n"},
+       "+OK\r\nPLAIN\r\n.\r\n"},
+      {"an implementation of the operator's",
+       {.clear = true, .sasl = {}, .implementation = "Edge 1"},
+       {"CAPA\r\n"},
+       list + "USER\r\n" + capa_tail.substr(0, capa_tail.size() - 3) + "IMPLEMENTATION Edge 1\r\n.\r\n"},
+      {"errors have a limit of their own",
+       {.can_upgrade = true, .failures = 1, .errors = 5},
+       {"FROB\r\nUSER a\r\nNOOP\r\nPASS x\r\nAPOP a b\r\nSTLS\r\n", "STLS\r\nNOOP\r\n"},
+       "-ERR unknown command\r\n" + needs_tls + "+OK\r\n" + needs_tls +
+           "-ERR APOP not supported\r\n+OK Begin TLS negotiation\r\n<tls>\n-ERR STLS not available\r\n"
+           "<close errors>\n"},
+      {"a browser", in_clear, {"GET / HTTP/1.1\r\nNOOP\r\n"}, "-ERR unknown command\r\n<close errors>\n"},
+      {"a name that may not be looked up is a wrong password",
+       {.clear = true, .failures = 2},
+       {"USER alice smith\r\nPASS x\r\nNOOP\r\nUSER a\"b\r\nPASS x\r\n"},
+       "+OK\r\n-ERR [AUTH] Authentication failed.\r\n+OK\r\n+OK\r\n-ERR [AUTH] Authentication failed.\r\n"
+       "<close failures>\n"},
       {"simple commands",
        in_clear,
        {"noop\r\nUTF8\r\nAPOP alice c4c9334bac560ecc979e58001b3e22fb\r\nSTAT\r\nSTLS\r\nQUIT\r\nNOOP\r\n"},
@@ -135,7 +158,7 @@ TEST_CASE("POP3 answers every command as the protocol's book has it") {
        in_clear,
        {"USER a\r\nPASS \xff\r\n"},
        "+OK\r\n-ERR malformed credentials\r\n"},
-      {"clear text refused does not count",
+      {"clear text refused is no failure",
        {.can_upgrade = true, .failures = 1},
        {"USER alice@example.com\r\nUSER\r\nPASS secret\r\nAUTH PLAIN " + alice +
         "\r\nauth plain\r\nNOOP\r\n"},

@@ -13,10 +13,10 @@ using test::Stages;
 namespace {
 
 struct Setting {
-  bool encrypted = false, can_upgrade = false, courtesy = true, clear = false, offer_login = false;
+  bool encrypted = false, can_upgrade = false, courtesy = true, clear = false, offer_login = true;
   std::vector<std::string> sasl = {"PLAIN", "OAUTHBEARER", "XOAUTH2"};
   std::vector<std::string> ehlo = {"PIPELINING", "SIZE"};
-  uint32_t failures = 3;
+  uint32_t failures = 3, errors = 20;
   std::vector<test::Answer> answers = {};
 };
 const Setting on_tls{.encrypted = true}, before_tls{.can_upgrade = true}, in_clear{.clear = true};
@@ -24,7 +24,6 @@ const Setting on_tls{.encrypted = true}, before_tls{.can_upgrade = true}, in_cle
 std::string talk(const Setting& setting, const Stages& stages, test::Pieces pieces,
                  std::string* helo = nullptr) {
   conf::CapabilitiesConf capabilities;
-  capabilities.banner = "at your service.";
   capabilities.sasl = setting.sasl;
   capabilities.ehlo = setting.ehlo;
   capabilities.allow_plain_auth_without_tls = setting.clear;
@@ -35,6 +34,7 @@ std::string talk(const Setting& setting, const Stages& stages, test::Pieces piec
   rules.can_upgrade = setting.can_upgrade;
   rules.courtesy = setting.courtesy;
   rules.max_failures = setting.failures;
+  rules.max_errors = setting.errors;
   SubmissionDialogue dialogue(rules, setting.encrypted, nullptr);
   return test::converse(dialogue, stages, pieces, setting.answers, [&](const Login& login) {
     if (helo) *helo = login.helo;
@@ -44,16 +44,17 @@ std::string talk(const Setting& setting, const Stages& stages) {
   return test::however_split(stages, [&](test::Pieces pieces) { return talk(setting, stages, pieces); });
 }
 
-const std::string greeting = "220 mail.example.com ESMTP at your service.\r\n";
+const std::string greeting = "220 mail.example.com ESMTP ready\r\n";
 const std::string hello = "250-mail.example.com at your service, [c.example]\r\n250-PIPELINING\r\n";
 const std::string ok = "250 2.0.0 OK\r\n", syntax = "500 5.5.2 Syntax error\r\n";
 const std::string not_now = "503 5.5.1 Command not allowed here\r\n";
 const std::string no_tls = "503 5.5.1 STARTTLS not available\r\n";
 const std::string needs_tls = "538 5.7.11 Encryption required for requested authentication mechanism\r\n";
-const std::string no_mechanism = "535 5.7.0 Unsupported authentication mechanism\r\n";
+const std::string no_mechanism = "504 5.5.4 Unsupported authentication mechanism\r\n";
 const std::string bad_base64 = "535 5.7.8 Invalid base64\r\n",
                   malformed = "535 5.7.8 Malformed credentials\r\n";
 const std::string too_many = "421 4.7.0 Too many authentication failures\r\n<close failures>\n";
+const std::string enough = "421 4.7.0 Too many errors\r\n<close errors>\n";
 const std::string alice = "AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA==";
 const std::string alice_routed = "<route PLAIN PLAIN alice@example.com " + alice + ">\n";
 
@@ -87,8 +88,12 @@ TEST_CASE("submission answers every command as the protocol's book has it") {
        {.encrypted = true, .sasl = {}, .ehlo = {}},
        {"EHLO c\r\n"},
        "250 mail.example.com at your service, [c]\r\n"},
-      {"LOGIN where it is advertised",
-       {.encrypted = true, .offer_login = true, .sasl = {"LOGIN", "PLAIN"}, .ehlo = {}},
+      {"LOGIN where it must not be shown",
+       {.encrypted = true, .offer_login = false, .sasl = {"LOGIN", "PLAIN"}, .ehlo = {}},
+       {"EHLO c\r\n"},
+       "250-mail.example.com at your service, [c]\r\n250 AUTH PLAIN\r\n"},
+      {"LOGIN where it is listed",
+       {.encrypted = true, .sasl = {"LOGIN", "PLAIN"}, .ehlo = {}},
        {"EHLO c\r\n"},
        "250-mail.example.com at your service, [c]\r\n250 AUTH LOGIN PLAIN\r\n"},
       {"HELO", on_tls, {"HELO c\r\n"}, "250 mail.example.com\r\n"},
@@ -102,18 +107,27 @@ TEST_CASE("submission answers every command as the protocol's book has it") {
        {"MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nDATA\r\nBDAT 3 LAST\r\nVRFY a\r\nEXPN a\r\nHELP\r\nETRN a\r\n"
         "ATRN\r\nBURL x\r\n"},
        not_now + not_now + not_now + not_now + not_now + not_now + not_now + not_now + not_now + not_now},
-      {"unknown words count",
-       on_tls,
-       {"FROB\r\nEHLO\r\nAUTH \r\nNOOP\r\n"},
-       syntax + syntax + syntax + too_many},
+      {"errors have a limit of their own",
+       {.encrypted = true, .failures = 1, .errors = 5},
+       {"FROB\r\nEHLO\r\nAUTH \r\nNOOP\r\nMAIL\r\nSTARTTLS\r\n"},
+       syntax + syntax + syntax + ok + not_now + no_tls + enough},
+      {"a browser", on_tls, {"OPTIONS / HTTP/1.1\r\nNOOP\r\n"}, syntax + "<close errors>\n"},
+      {"a name that may not be looked up is a wrong password",
+       {.encrypted = true, .failures = 2},
+       {"AUTH PLAIN AGFsaWNlIHNtaXRoAHNlY3JldA==\r\nNOOP\r\nAUTH PLAIN AGEiYgBzZWNyZXQ=\r\n"},
+       "535 5.7.8 Authentication failed.\r\n" + ok + "535 5.7.8 Authentication failed.\r\n" + too_many},
       {"names that are none",
        {.encrypted = true, .failures = 9},
        {std::string("EHLO a\tb\r\nHELO\r\nNOOP \0\r\nEHLO ", 30) + std::string(256, 'a') + "\r\n\r\n"},
        syntax + syntax + syntax + syntax + syntax},
-      {"without courtesy the last failure is followed by silence",
+      {"without courtesy the last error is followed by silence",
+       {.encrypted = true, .courtesy = false, .errors = 1},
+       {"FROB\r\nNOOP\r\n"},
+       syntax + "<close errors>\n"},
+      {"and so is the last failure",
        {.encrypted = true, .courtesy = false, .failures = 1},
-       {"POST / HTTP/1.1\r\nHost: x\r\n"},
-       syntax + "<close failures>\n"},
+       {"AUTH FROB\r\nNOOP\r\n"},
+       no_mechanism + "<close failures>\n"},
       {"no STARTTLS on a plain listener", in_clear, {"STARTTLS\r\n"}, no_tls},
   };
   for (const Row& row : rows) {
@@ -134,8 +148,8 @@ TEST_CASE("an upgrade forgets what was said in clear") {
   talk(before_tls, {"STARTTLS\r\n", "EHLO a\r\nHELO b\r\nAUTH PLAIN " + alice + "\r\n"}, test::at_once,
        &helo);
   CHECK(helo == "b");
-  CHECK(talk({.can_upgrade = true, .failures = 2}, {"FROB\r\nSTARTTLS\r\n", "FROB\r\n"}) ==
-        greeting + syntax + "220 2.0.0 Ready to start TLS\r\n<tls>\n" + syntax + too_many);
+  CHECK(talk({.can_upgrade = true, .errors = 2}, {"FROB\r\nSTARTTLS\r\n", "FROB\r\n"}) ==
+        greeting + syntax + "220 2.0.0 Ready to start TLS\r\n<tls>\n" + syntax + enough);
 }
 
 TEST_CASE("AUTH in every form, right and wrong") {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "protocols/identity.hpp"
 #include "protocols/refusal.hpp"
 
 namespace postern::test {
@@ -33,6 +32,9 @@ Stage::Stage(const conf::Config& config, std::string greeting, Pieces pieces)
   rules_.can_upgrade = listener_.tls_mode == conf::TlsMode::starttls;
   rules_.courtesy = config.server.extended_replies;
   rules_.max_failures = listener_.max_auth_attempts;
+  rules_.max_errors = listener_.max_errors;
+  rules_.claim = config.oauth.jwt_username_claim;
+  rules_.separators = config.routing.master_user_separators;
   replay_rules_.tls = leg_.tls;
   replay_rules_.allow_plaintext = destination_.allow_plaintext_auth;
   replay_rules_.forward = leg_.forwarding == conf::Forwarding::xclient;
@@ -156,10 +158,6 @@ void Stage::follow(protocols::Step step) {
 }
 
 void Stage::dial() {
-  const std::string name = protocols::routing_name(login_, config_.oauth.jwt_username_claim);
-  const auto identifier = protocols::cut_master_user(name, config_.routing.master_user_separators);
-  if (!name.empty() && !protocols::acceptable_identifier(identifier)) return unavailable();
-
   protocols::ClientFacts& facts = replay_rules_.client;
   facts.ttl = config_.server.proxy_ttl;
   if (login_.ttl && std::ranges::any_of(listener_.proxy_trusted, [&](const conf::Cidr& range) {
