@@ -45,7 +45,8 @@ int command_check(const std::string& file) {
   lasting.tickets = std::make_shared<tls::TicketKeys>();
   lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
   std::vector<std::string> restart;
-  make_snapshot(loaded.config, lasting, nullptr, Rotation::strict, loaded.problems, restart);
+  if (loaded.parsed)
+    make_snapshot(loaded.config, lasting, nullptr, Rotation::strict, loaded.problems, restart);
   loaded.problems.sort();
   print_warnings(loaded.problems);
   if (print_problems(loaded.problems)) return 1;

@@ -61,8 +61,10 @@ int command_explain(const std::string& file, const std::string& account) {
     say("identifier:", fmt::format("{} (cut at a master-user separator)", identifier));
   if (!protocols::acceptable_identifier(identifier)) {
     say("refused:",
-        "the identifier is empty or has a control character, a space or a quote; no lookup, no backend");
-    return 0;
+        fmt::format("the identifier is empty, longer than {} bytes, or has a control character, a space or a "
+                    "quote; no lookup, no backend",
+                    protocols::longest_identifier));
+    return 1;
   }
   const std::string wanted = conf::normalized(identifier, config.mapping.normalize);
   if (wanted != identifier) say("normalised:", wanted);

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The command line: which subcommand, which file.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -7,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "conf/text.hpp"
 #include "proxy/commands.hpp"
 #include "proxy/process.hpp"
 #include "tls/context.hpp"
@@ -25,9 +31,30 @@ constexpr std::string_view usage =
        postern --version | --help
 )";
 
-int complain(const char* text) {
-  std::fprintf(stderr, "postern: %s\n%.*s", text, static_cast<int>(usage.size()), usage.data());
+constexpr std::array<std::string_view, 6> commands = {"run",    "check",     "explain",
+                                                      "schema", "reference", "healthcheck"};
+constexpr std::array<std::string_view, 4> options = {"--user", "--seccomp", "--version", "--help"};
+
+int complain(const std::string& text) {
+  std::fprintf(stderr, "postern: %s\n%.*s", text.c_str(), static_cast<int>(usage.size()), usage.data());
   return 2;
+}
+
+/// "unknown command "chekc"; did you mean "check"?"
+int complain_unknown(const char* what, std::string_view word, std::span<const std::string_view> known) {
+  const std::string_view close = postern::conf::nearest(word.substr(0, word.find('=')), known);
+  if (close == word) return complain(fmt::format("{} needs a value", word));
+  return complain(fmt::format("unknown {} \"{}\"{}", what, word,
+                              close.empty() ? "" : fmt::format("; did you mean \"{}\"?", close)));
+}
+
+/// A first word that is no command is a path, but not where it can only be a slip of the fingers.
+bool is_slip(std::span<char*> words) {
+  if (words.empty()) return false;
+  const std::string_view first = words.front();
+  if (first.starts_with('-') || ::access(words.front(), F_OK) == 0) return false;
+  if (words.size() > 1) return !std::string_view(words[1]).starts_with('-');
+  return !postern::conf::nearest(first, commands).empty();
 }
 
 std::optional<std::string> config_path(std::span<char*> arguments) {
@@ -37,9 +64,9 @@ std::optional<std::string> config_path(std::span<char*> arguments) {
   return std::nullopt;
 }
 
-/// Takes the options of `run` out of the words, wherever they stand; a later one wins. False: one of them is
-/// none.
-bool take_options(std::span<char*>& words, postern::proxy::Confinement& chosen) {
+/// Takes the options of `run` out of the words, wherever they stand; a later one wins. Returns the first that
+/// is none, or null.
+const char* take_options(std::span<char*>& words, postern::proxy::Confinement& chosen) {
   using Calls = postern::proxy::Confinement::Calls;
   size_t kept = 0;
   for (size_t i = 0; i < words.size(); ++i) {
@@ -55,12 +82,12 @@ bool take_options(std::span<char*>& words, postern::proxy::Confinement& chosen) 
     else if (word == "--seccomp=off")
       chosen.calls = Calls::all;
     else if (word.starts_with('-'))
-      return false;
+      return words[i];
     else
       words[kept++] = words[i];
   }
   words = words.first(kept);
-  return true;
+  return nullptr;
 }
 
 int dispatch(std::string_view verb, std::span<char*> arguments, const postern::proxy::Confinement& chosen) {
@@ -100,13 +127,23 @@ int main(int argc, char** argv) {
       postern::tls::init();
       return postern::proxy::command_version();
     }
-    for (const std::string_view known : {"run", "check", "explain", "schema", "reference", "healthcheck"})
-      if (first == known) verb = known;
-    if (first == "--check") verb = "check";
+    const auto named = std::ranges::find(commands, first);
+    if (named != commands.end())
+      verb = *named;
+    else if (first == "--check")
+      verb = "check";
+    else if (is_slip(arguments))
+      return complain_unknown("command", first, commands);
     if (verb != "run" || first == "run") arguments = arguments.subspan(1);
   }
   postern::proxy::Confinement chosen;
-  if (verb == "run" && !take_options(arguments, chosen)) return complain("unknown option");
+  if (verb == "run") {
+    if (const char* strange = take_options(arguments, chosen))
+      return complain_unknown("option", strange, options);
+  } else {
+    for (const std::string_view word : arguments)
+      if (word.starts_with('-') && word.size() > 1) return complain_unknown("option", word, {});
+  }
   const size_t most = verb == "explain" ? 2 : verb == "schema" || verb == "reference" ? 0 : 1;
   if (arguments.size() > most) return complain("too many arguments");
   postern::tls::init();

@@ -85,8 +85,10 @@ bool Server::prepare() {
   lasting_.cache = std::make_shared<RouteCache>(loaded.config.mapping);
   // Also when something is wrong already: an operator hears of bad certificates in the same run.
   std::vector<std::string> restart;
-  if (const auto made =
-          make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart)) {
+  std::shared_ptr<Snapshot> made;
+  if (loaded.parsed)
+    made = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
+  if (made) {
     publish(*made, lasting_);
     snapshot_ = made;
     const uint64_t files = raise_descriptor_limit();

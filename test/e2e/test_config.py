@@ -131,6 +131,19 @@ def test_where_the_path_of_the_configuration_comes_from(t):
 
 
 @test(quick=True)
+def test_a_configuration_that_cannot_be_read_is_the_only_thing_complained_of(t):
+    unreadable = f"{t.folder}/missing.toml"
+    for path, wrong in ((unreadable, "cannot be read"), (t.file("broken.toml", "[server\nthreads = 1\n"), ":1:"),
+                        (t.file("broken.yaml", "server: [\n"), ":"), (t.file("latin.toml", b"[server]\n# \xff\n"), "not UTF-8")):
+        for verb in ("check", "run"):
+            code, out, err = t.command(verb, path)
+            lines = err.splitlines()
+            assert code == 1 and out == "" and len(lines) == 1, (verb, path, code, err)
+            assert lines[0].startswith(f"invalid configuration: {path}") and wrong in lines[0], err
+            assert "mapping" not in err, err
+
+
+@test(quick=True)
 def test_rust_log_replaces_the_level_unless_it_is_nonsense(t):
     """Scenario 274, the level."""
     backend = t.backend().serve(wire.greeter())
@@ -169,9 +182,16 @@ def test_json_records_carry_the_field_names_of_logfmt(t):
 
 @test(quick=True)
 def test_options_that_only_print(t):
-    for option in ("--frobnicate", "-x"):
-        code, out, err = t.command(option)
-        assert code == 2 and "usage:" in err and out == "", (option, code, err)
+    for words, complaint in ((["--frobnicate"], 'unknown option "--frobnicate"'), (["-x"], 'unknown option "-x"'),
+                             (["check", "--strict", "x"], 'unknown option "--strict"'),
+                             (["--secomp=on", "x"], 'unknown option "--secomp=on"; did you mean "--seccomp"?'),
+                             (["--user"], "--user needs a value"),
+                             (["chekc", "x"], 'unknown command "chekc"; did you mean "check"?'),
+                             (["chekc"], 'unknown command "chekc"; did you mean "check"?'),
+                             (["frobnicate", "x"], 'unknown command "frobnicate"'),
+                             (["check", "x", "y"], "too many arguments")):
+        code, out, err = t.command(*words)
+        assert code == 2 and err.startswith(f"postern: {complaint}\nusage:") and out == "", (words, code, err)
     code, out, err = t.command("--version")
     assert code == 0 and re.match(r"postern \d+\.\d+", out) and err == "", out
     code, out, err = t.command("--help")
@@ -195,9 +215,9 @@ def test_explain_tells_where_an_account_goes_and_why(t):
     conf["destination.other.protocol.smtp"] = {"port": 2599, "tls": "plain"}
     path = t.file("explain.toml", conf.text())
 
-    def explain(account):
+    def explain(account, status=0):
         code, out, err = t.command("explain", path, account)
-        assert code == 0 and err == "", (code, out, err)
+        assert code == status and err == "", (code, out, err)
         return {k.strip(): v.strip() for k, v in (line.split(":", 1) for line in out.splitlines() if ":" in line)}
 
     mapped = explain("Alice@Example.com")
@@ -206,8 +226,8 @@ def test_explain_tells_where_an_account_goes_and_why(t):
     assert explain("bob@example.com")["destination"] == "relay"
     master = explain("alice@example.com*admin")
     assert master["destination"] == "other" and master["identifier"].startswith("alice@example.com "), master
-    for invalid in ("", "a b@example.com", 'a"b', "a\x01b"):
-        answer = explain(invalid)
+    for invalid in ("", "a b@example.com", 'a"b', "a\x01b", "x" * 321):
+        answer = explain(invalid, status=1)
         assert "refused" in answer and "destination" not in answer, (invalid, answer)
     code, out, err = t.command("explain", t.file("broken.toml", "[server]\nthreads = -1\n"), "bob")
     assert code == 1 and err.startswith("invalid configuration: "), err
