@@ -33,6 +33,7 @@ bool Health::failure(const HealthPolicy& policy, Admission admission, Stage stag
   const bool enough_clients = policy.min_clients == 0 || sources_.size() >= policy.min_clients;
   if (policy.threshold == 0 || failures_ < policy.threshold || !(host_level_ || enough_clients)) return false;
   const bool was_up = !tripped_;
+  if (was_up) down_since_ = now_ms;
   tripped_ = true;
   down_until_ = now_ms + policy.cooldown_ms;
   return was_up;
@@ -51,8 +52,9 @@ void Health::reset() {
 
 Health::View Health::view(uint64_t now_ms) const {
   const std::lock_guard lock(mutex_);
-  return {failures_, static_cast<uint32_t>(sources_.size()), host_level_, tripped_ && now_ms < down_until_,
-          tripped_};
+  return {failures_,   static_cast<uint32_t>(sources_.size()),
+          host_level_, tripped_ && now_ms < down_until_,
+          tripped_,    down_since_};
 }
 
 void Health::clear() {

@@ -38,6 +38,7 @@ class Health {
     bool host_level_failure = false;
     bool down = false;
     bool tripped = false;  // marked down, and nobody has reached it since
+    uint64_t down_since_ms = 0;
   };
   [[nodiscard]] View view(uint64_t now_ms) const;
 
@@ -51,7 +52,7 @@ class Health {
   bool host_level_ = false;
   bool tripped_ = false;  // marked down; stays so after the cooldown until a probe succeeds
   bool probing_ = false;
-  uint64_t down_until_ = 0;
+  uint64_t down_since_ = 0, down_until_ = 0;
 };
 
 }  // namespace postern::proxy

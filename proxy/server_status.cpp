@@ -12,6 +12,11 @@
 namespace postern::proxy {
 namespace {
 
+template <size_t N>
+void add(std::array<uint64_t, N>& sums, const std::array<Cell, N>& cells) {
+  for (size_t i = 0; i < N; ++i) sums[i] += cells[i].get();
+}
+
 void add_listeners(Status& status, const Counters& counters, const Snapshot& snapshot) {
   for (const auto& policy : snapshot.listeners) {
     const ListenerPolicy& listener = *policy;
@@ -24,7 +29,9 @@ void add_listeners(Status& status, const Counters& counters, const Snapshot& sna
     row.active = listener.listener->occupancy->live.load();
     row.limit = listener.conf.max_connections;
     row.accepted = sum(cells, [](const ListenerCells& c) { return c.accepted.get(); });
-    row.rejected = sum(cells, [](const ListenerCells& c) { return total(c.rejected); });
+    for (size_t r = 0; r < row.rejected.size(); ++r)
+      row.rejected[r] =
+          sum(cells, [r](const ListenerCells& c) { return c.rejected[r].get(); });
     status.listeners.push_back(std::move(row));
   }
   std::array<bool, interactive_count> listened{};
@@ -35,41 +42,35 @@ void add_listeners(Status& status, const Counters& counters, const Snapshot& sna
     Status::Logins row;
     row.protocol = protocol_name(p);
     for (const WorkerCells& cells : counters.workers)
-      for (const auto& mechanism : cells.auth[p]) {
-        const uint64_t ok = mechanism[static_cast<size_t>(AuthResult::ok)].get();
-        const uint64_t rejected = mechanism[static_cast<size_t>(AuthResult::rejected)].get();
-        row.ok += ok;
-        row.rejected += rejected;
-        row.other += total(mechanism) - ok - rejected;
-      }
+      for (const auto& mechanism : cells.auth[p]) add(row.results, mechanism);
     status.logins.push_back(row);
   }
 }
 
 void add_destinations(Status& status, const Snapshot& snapshot, uint64_t now_ms) {
+  using State = Status::Destination::State;
   for (const auto& [name, destination] : snapshot.destinations) {
     const Health::View view = destination->health->view(now_ms);
     Status::Destination row;
     row.name = name;
-    row.down = view.down;
-    row.tripped = view.tripped;
+    row.state = view.down ? State::down : view.tripped ? State::testing : State::up;
+    row.since = status.now - static_cast<int64_t>((now_ms - view.down_since_ms) / 1000);
     row.failures = view.consecutive_failures;
     for (size_t p = 0; p < conf::protocol_count; ++p) {
-      uint64_t opened = 0, ended = 0, attempts = 0, fine = 0, spared = 0;
+      uint64_t opened = 0, ended = 0, attempts = 0;
+      Status::Sessions sessions{name, protocol_name(p), 0, {}};
       for (const DestinationCells& cells : destination->counters->workers) {
         const auto& c = cells.protocol[p];
+        add(sessions.ended, c.ended);
+        add(row.attempts, c.attempts);
         ended += total(c.ended);
         opened += c.opened.get();
-        fine += c.attempts[static_cast<size_t>(AttemptResult::ok)].get();
-        spared += c.attempts[static_cast<size_t>(AttemptResult::refused)].get();
         attempts += total(c.attempts);
       }
       if (opened + attempts == 0) continue;
-      row.active += active(opened, ended);
-      row.attempts += active(attempts, spared);
-      row.failed += active(attempts, fine + spared);
-      row.spared += spared;
-      status.sessions.push_back({name, protocol_name(p), active(opened, ended), ended});
+      sessions.active = active(opened, ended);
+      row.active += sessions.active;
+      status.sessions.push_back(std::move(sessions));
     }
     status.destinations.push_back(std::move(row));
   }
@@ -81,9 +82,8 @@ Status::Tls tls_side(const Counters& counters, std::string_view name, TlsSide Wo
   for (const WorkerCells& worker : counters.workers) {
     const TlsSide& cells = worker.*which;
     for (size_t v = 0; v < side.versions.size(); ++v) {
-      const uint64_t ok = cells.handshakes[v][0].get();
-      side.versions[v] += ok;
-      side.failed += total(cells.handshakes[v]) - ok;
+      side.versions[v] += cells.handshakes[v][0].get();
+      add(side.results, cells.handshakes[v]);
     }
     for (size_t g = 0; g < side.groups.size(); ++g) side.groups[g] += cells.groups[g].get();
     side.resumed += cells.resumed.get();

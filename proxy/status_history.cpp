@@ -22,6 +22,7 @@ StatusSample status_sample(const Counters& counters) {
         opened += cells.protocol[p].opened.get();
       }
     s.sessions[p] = active(opened, ended);
+    s.ended[p] = ended;
   }
   for (const WorkerCells& cells : counters.workers) {
     for (const auto& protocol : cells.auth)

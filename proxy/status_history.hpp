@@ -17,6 +17,7 @@ namespace postern::proxy {
 struct StatusSample {
   uint64_t connections = 0;                               // gauge: client connections open
   std::array<uint64_t, conf::protocol_count> sessions{};  // gauge: joined to a backend
+  std::array<uint64_t, conf::protocol_count> ended{};     // total, of those
   uint64_t accepted = 0;                                  // total
   uint64_t logins_ok = 0, logins_failed = 0;              // totals
   uint64_t to_backend = 0, to_client = 0;                 // totals, bytes
@@ -40,6 +41,17 @@ class StatusHistory {
     std::vector<double> out;
     out.reserve(used_);
     for (size_t i = 0; i < used_; ++i) out.push_back(static_cast<double>(of((*this)[i])));
+    return out;
+  }
+  /// How many there were at any moment since the sample before, also of those that are gone again: a gauge
+  /// and the total of what has left it.
+  template <class Of, class Left>
+  [[nodiscard]] std::vector<double> presence(Of of, Left left) const {
+    std::vector<double> out = level(of);
+    for (size_t i = 1; i < used_; ++i) {
+      const uint64_t before = left((*this)[i - 1]), now = left((*this)[i]);
+      if (now > before) out[i] += static_cast<double>(now - before);
+    }
     return out;
   }
   /// What a total grew by per `seconds`, at each sample but the first.

@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <initializer_list>
 #include <utility>
 
 #include "conf/config.hpp"
@@ -54,12 +53,19 @@ std::string date_text(int64_t seconds) {
   return fmt::format("{:%Y-%m-%d %H:%M}", fmt::gmtime(time));
 }
 
+/// The time of day, with the date where it is another one.
+std::string moment_text(int64_t seconds, int64_t now) {
+  constexpr int64_t day = 86'400;
+  const std::string text = date_text(seconds);
+  return (seconds / day == now / day ? text.substr(text.find(' ') + 1) : text) + " UTC";
+}
+
 /// A table while it is written. Headings that begin with '#' stand over numbers.
 class Table {
  public:
-  Table(std::string_view title, std::initializer_list<std::string_view> headings) {
+  Table(std::string_view title, const std::vector<std::string>& headings) {
     out_ = fmt::format("<h2>{}</h2>\n<div class=\"wide\"><table><tr>", title);
-    for (std::string_view heading : headings) {
+    for (std::string_view heading : headings) {  // HTML already
       const bool number = heading.starts_with('#');
       if (number) heading.remove_prefix(1);
       out_ += fmt::format("<th{}>{}</th>", number ? " class=\"n\"" : "", heading);
@@ -68,7 +74,7 @@ class Table {
     out_ += "</tr>\n";
   }
   /// Cells are HTML already.
-  void row(std::initializer_list<std::string> cells) {
+  void row(const std::vector<std::string>& cells) {
     if (++rows_ > status_rows_max) return;
     out_ += "<tr>";
     size_t column = 0;
@@ -96,19 +102,36 @@ std::string marked(std::string_view how, std::string_view text) {
   return fmt::format("<span class=\"{}\">{}</span>", how, text);
 }
 std::string together(std::string_view text) { return fmt::format("<span>{}</span>", text); }
+/// What machines call it, for people.
+std::string words_of(std::string_view label) {
+  std::string words(label);
+  std::ranges::replace(words, '_', ' ');
+  return html_text(words);
+}
+/// Counts in columns of their own, one a reason.
+template <size_t N>
+void add_counts(std::vector<std::string>& cells, const std::array<uint64_t, N>& counts) {
+  for (const uint64_t n : counts) cells.push_back(grouped(n));
+}
+template <size_t N>
+void add_headings(std::vector<std::string>& headings, const std::array<const char*, N>& labels) {
+  for (const char* label : labels) headings.push_back("#" + words_of(label));
+}
 std::string alarming(uint64_t n) { return n == 0 ? "0" : marked("warn", grouped(n)); }
 
 std::string charts(const StatusHistory& history) {
   std::vector<Curve> sessions;
   for (size_t p = 0; p < conf::protocol_count; ++p) {
-    auto values = history.level([p](const StatusSample& s) { return s.sessions[p]; });
+    auto values = history.presence([p](const StatusSample& s) { return s.sessions[p]; },
+                                   [p](const StatusSample& s) { return s.ended[p]; });
     if (std::ranges::any_of(values, [](double v) { return v > 0; }))
       sessions.push_back({conf::name(static_cast<conf::Protocol>(p)), std::move(values)});
   }
   if (sessions.empty())
     sessions.push_back({"none", history.level([](const StatusSample&) { return uint64_t{0}; })});
   std::string out = "<div class=\"charts\">\n";
-  out += status_chart("Live sessions", "by protocol", sessions);
+  out +=
+      status_chart("Sessions", fmt::format("within {} s, by protocol", StatusHistory::interval_s), sessions);
   out +=
       status_chart("Logins", "per minute",
                    {{"succeeded", history.growth([](const StatusSample& s) { return s.logins_ok; }, 60)},
@@ -123,8 +146,10 @@ std::string charts(const StatusHistory& history) {
 }
 
 std::string listeners(const Status& status) {
-  Table table("Listeners",
-              {"Name", "Protocol", "TLS", "Addresses", "#Open", "#Limit", "#Accepted", "#Rejected"});
+  Table table("Listeners", {"Name", "Protocol", "TLS", "Addresses", "#Open", "#Limit", "#Accepted"});
+  std::vector<std::string> reasons = {"Name"};
+  add_headings(reasons, rejected_names);
+  Table rejected("Connections turned away, by reason", reasons);
   for (const Status::Listener& l : status.listeners) {
     std::string addresses;
     constexpr size_t shown = 4;
@@ -134,33 +159,48 @@ std::string listeners(const Status& status) {
     const bool near = l.limit != 0 && l.active * 10 >= l.limit * 9;
     table.row({name_text(l.name), html_text(l.protocol), html_text(l.tls), addresses,
                near ? marked("warn", grouped(l.active)) : grouped(l.active), grouped(l.limit),
-               grouped(l.accepted), grouped(l.rejected)});
+               grouped(l.accepted)});
+    std::vector<std::string> counts = {name_text(l.name)};
+    add_counts(counts, l.rejected);
+    rejected.row(counts);
   }
-  return table.text();
+  return table.text() + rejected.text();
 }
 
 std::string backends(const Status& status) {
-  Table table("Backends", {"Destination", "Breaker", "#Failures in a row", "#Sessions", "#Attempts",
-                           "#Failed", "#Not tried"});
-  for (const Status::Destination& d : status.destinations)
-    table.row({name_text(d.name),
-               d.down            ? marked("bad", "open: down")
-               : d.tripped       ? marked("bad", "half open: the next login tries")
-               : d.failures != 0 ? marked("warn", "closed: failing")
-                                 : marked("good", "closed: up"),
-               grouped(d.failures), grouped(d.active), grouped(d.attempts), grouped(d.failed),
-               grouped(d.spared)});
-  Table sessions("Sessions", {"Destination", "Protocol", "#Live", "#Ended"});
-  for (const Status::Sessions& s : status.sessions)
-    sessions.row({name_text(s.destination), html_text(s.protocol), grouped(s.active), grouped(s.ended)});
+  Table table("Backends", {"Destination", "State", "#Failures in a row", "#Sessions", "#Reached",
+                           "#No connection", "#Failed behind it", "#Not tried"});
+  for (const Status::Destination& d : status.destinations) {
+    using State = Status::Destination::State;
+    const std::string state = d.state == State::down
+                                  ? marked("bad", "down since " + moment_text(d.since, status.now))
+                              : d.state == State::testing ? marked("warn", "testing")
+                                                          : marked(d.failures != 0 ? "warn" : "good", "up");
+    std::vector<std::string> cells = {name_text(d.name), state, grouped(d.failures), grouped(d.active)};
+    add_counts(cells, d.attempts);
+    table.row(cells);
+  }
+  std::vector<std::string> reasons = {"Destination", "Protocol", "#Live"};
+  add_headings(reasons, end_reason_names);
+  Table sessions("Sessions, and why they ended", reasons);
+  for (const Status::Sessions& s : status.sessions) {
+    std::vector<std::string> cells = {name_text(s.destination), html_text(s.protocol), grouped(s.active)};
+    add_counts(cells, s.ended);
+    sessions.row(cells);
+  }
   return table.text() + sessions.text();
 }
 
 std::string logins(const Status& status) {
   if (status.logins.empty()) return {};
-  Table table("Logins", {"Protocol", "#Succeeded", "#Rejected by a backend", "#Failed otherwise"});
-  for (const Status::Logins& l : status.logins)
-    table.row({html_text(l.protocol), grouped(l.ok), grouped(l.rejected), grouped(l.other)});
+  std::vector<std::string> results = {"Protocol"};
+  add_headings(results, auth_result_names);
+  Table table("Logins, by result", results);
+  for (const Status::Logins& l : status.logins) {
+    std::vector<std::string> cells = {html_text(l.protocol)};
+    add_counts(cells, l.results);
+    table.row(cells);
+  }
   return table.text();
 }
 
@@ -185,23 +225,26 @@ std::string certificates(const Status& status) {
 }
 
 std::string tls(const Status& status) {
-  Table table("TLS handshakes", {"Side", "Version or key exchange", "#Completed"});
+  std::vector<std::string> headings = {"Side"};
+  for (size_t v = 1; v < tls_version_names.size(); ++v)  // none completes without a version
+    headings.push_back(fmt::format("#TLS {}", tls_version_names[v]));
+  headings.emplace_back("#Resumed");
+  for (size_t g = 0; g + 1 < tls_group_count; ++g)
+    headings.push_back("#" + html_text(conf::name(static_cast<conf::Group>(g))));
+  headings.emplace_back("#Other group");
+  Table table("TLS handshakes completed", headings);
+  Table failed("TLS handshakes failed, by reason", {"Side", "Reason", "#Failed"});
   for (const Status::Tls& side : status.tls) {
-    for (size_t v = 0; v < side.versions.size(); ++v)
-      if (side.versions[v] != 0)
-        table.row(
-            {html_text(side.side), fmt::format("TLS {}", tls_version_names[v]), grouped(side.versions[v])});
-    for (size_t g = 0; g < side.groups.size(); ++g)
-      if (side.groups[g] != 0)
-        table.row({html_text(side.side),
-                   g + 1 < tls_group_count ? html_text(conf::name(static_cast<conf::Group>(g)))
-                                           : std::string("another group"),
-                   grouped(side.groups[g])});
-    if (side.resumed != 0)
-      table.row({html_text(side.side), "resumed an earlier session", grouped(side.resumed)});
-    if (side.failed != 0) table.row({html_text(side.side), "failed", grouped(side.failed)});
+    std::vector<std::string> cells = {html_text(side.side)};
+    for (size_t v = 1; v < side.versions.size(); ++v) cells.push_back(grouped(side.versions[v]));
+    cells.push_back(grouped(side.resumed));
+    add_counts(cells, side.groups);
+    table.row(cells);
+    for (size_t r = 1; r < side.results.size(); ++r)
+      if (side.results[r] != 0)
+        failed.row({html_text(side.side), words_of(tls_result_name(r)), alarming(side.results[r])});
   }
-  return table.text();
+  return table.text() + failed.text();
 }
 
 std::string process(const Status& s) {

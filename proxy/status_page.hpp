@@ -20,20 +20,23 @@ struct Status {
     std::string name;
     std::string_view protocol, tls;
     std::vector<std::string> addresses;
-    uint64_t active = 0, limit = 0, accepted = 0, rejected = 0;
+    uint64_t active = 0, limit = 0, accepted = 0;
+    std::array<uint64_t, rejected_names.size()> rejected{};
   };
   struct Sessions {
     std::string destination;
     std::string_view protocol;
-    uint64_t active = 0, ended = 0;
+    uint64_t active = 0;
+    std::array<uint64_t, end_reason_names.size()> ended{};
   };
   struct Destination {
+    enum class State : uint8_t { up, down, testing };  // testing: a trial decides whether it is down
     std::string name;
-    bool down = false;
+    State state = State::up;
+    int64_t since = 0;      // down: seconds since the epoch
     uint64_t failures = 0;  // in a row
-    uint64_t active = 0, attempts = 0, failed = 0;
-    uint64_t spared = 0;   // logins that were refused without an attempt
-    bool tripped = false;  // marked down, and nobody has reached it since
+    uint64_t active = 0;
+    std::array<uint64_t, attempt_names.size()> attempts{};
   };
   struct Certificate {
     std::string id;
@@ -42,13 +45,14 @@ struct Status {
   };
   struct Logins {
     std::string_view protocol;
-    uint64_t ok = 0, rejected = 0, other = 0;
+    std::array<uint64_t, auth_result_names.size()> results{};
   };
   struct Tls {
     std::string_view side;
     std::array<uint64_t, tls_version_names.size()> versions{};  // completed
     std::array<uint64_t, tls_group_count> groups{};
-    uint64_t resumed = 0, failed = 0;
+    std::array<uint64_t, tls_result_count> results{};  // the first: completed
+    uint64_t resumed = 0;
   };
 
   std::string version, tls_library, hostname;

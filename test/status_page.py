@@ -180,13 +180,19 @@ def main(binary, keep=None):
             for _ in range(4):
                 login(imap, "lost@example.com", False)
                 login(imap, "wrong@example.com", False)
-            time.sleep(16.5)  # the second sample: curves begin
+            time.sleep(0.5)
+            login(imap, "brief@example.com", False)  # shorter than the time between two samples
+            for _ in range(20):
+                wrong = socket.create_connection(("127.0.0.1", imap), 5)
+                wrong.sendall(b"a FROB\r\n" * 20)
+                wrong.close()
+            time.sleep(16)  # the second sample: curves begin
             with urllib.request.urlopen(url, timeout=5) as reply:
                 page = reply.read().decode()
             parsed = Text()
             parsed.feed(page)
             words = " ".join(parsed.words)
-            for wanted in ("mail.example.com", "open: down", "closed: up", "imap.example.com", "wolfSSL", "ready", "9 days", "TLS 1.3"):
+            for wanted in ("mail.example.com", "down since", "imap.example.com", "command errors", "Failed behind it", "Resumed", "Connections turned away, by reason", "wolfSSL", "ready", "9 days", "TLS 1.3"):
                 assert wanted in words, wanted
             for secret in (ACCOUNT, "somebody", PASSWORD, "lost@", "wrong@") + tuple(str(c.getsockname()[1]) for c in held):
                 assert secret not in page, secret
@@ -199,7 +205,7 @@ def main(binary, keep=None):
             assert dark[2] < 60, dark
             # The browser's own view of the document, after layout: nothing was dropped, nothing was added.
             dom = browse(browser, url, "--dump-dom").stdout
-            assert dom.count("<polyline") == page.count("<polyline") and "open: down" in dom
+            assert dom.count("<polyline") == page.count("<polyline") and "down since" in dom
         finally:
             daemon.terminate()
             daemon.wait(15)

@@ -23,20 +23,25 @@ Status example() {
   s.now = 1'795'000'000;
   s.started = s.now - 3 * 86'400;
   s.ready = true;
-  s.listeners = {{"imaps", "imap", "implicit", {"[::]:993", "0.0.0.0:993"}, 12, 8192, 1'234'567, 3}};
-  s.destinations = {{"old", true, 6, 0, 40, 7, 31, true},
-                    {"older", false, 6, 0, 40, 8, 31, true},
-                    {"new", false, 0, 9, 10, 0},
-                    {"shaky", false, 2, 1, 3, 2}};
-  s.sessions = {{"new", "imap", 9, 80}};
+  s.listeners = {
+      {"imaps", "imap", "implicit", {"[::]:993", "0.0.0.0:993"}, 12, 8192, 1'234'567, {3, 0, 17, 0, 5}}};
+  using State = Status::Destination::State;
+  s.destinations = {{"old", State::down, s.now - 600, 6, 0, {40, 7, 8, 31}},
+                    {"older", State::down, s.now - 86'400, 6, 0, {}},
+                    {"doubtful", State::testing, s.now - 600, 6, 0, {40, 8, 0, 31}},
+                    {"new", State::up, 0, 0, 9, {10}},
+                    {"shaky", State::up, 0, 2, 1, {3, 2}}};
+  s.sessions = {{"new", "imap", 9, {80, 11, 0, 22, 0}}};
   s.certificates = {{"default", {"mail.example.com"}, s.now + 40 * 86'400},
                     {"soon", {}, s.now + 3 * 86'400},
                     {"now", {}, s.now + 3 * 86'400 - 1},
                     {"gone", {}, s.now - 1}};
-  s.logins = {{"imap", 90, 4, 2}};
+  s.logins = {{"imap", {90, 4, 2, 0, 33, 44}}};
   s.tls[0].side = "clients";
   s.tls[0].versions = {0, 5, 80};
   s.tls[0].groups = {70, 10, 0, 0, 0};
+  s.tls[0].resumed = 66;
+  s.tls[0].results[11] = 77;
   s.tls[1].side = "backends";
   return s;
 }
@@ -76,18 +81,36 @@ TEST_CASE("the page says what it is asked to") {
   for (const char* text :
        {"ready", "mail.example.com", "version 0.1.0", "wolfSSL 5.9.2", "up 3 days", "imaps",
         "[::]:993<br>0.0.0.0:993", "1,234,567", "40 days", "expired", "TLS 1.3", "X25519MLKEM768",
-        "http-equiv=\"refresh\"", "prefers-color-scheme:dark", "Live sessions", "Logins"})
+        "http-equiv=\"refresh\"", "prefers-color-scheme:dark", "Sessions", "Logins",
+        // by reason, a column each
+        "<th class=\"n\">proxy header</th>", "<th class=\"n\">command errors</th>",
+        "<td>imaps</td><td class=\"n\">3</td><td class=\"n\">0</td><td class=\"n\">17</td>",
+        "<td>imap</td><td class=\"n\">90</td><td class=\"n\">4</td><td class=\"n\">2</td><td "
+        "class=\"n\">0</td>"
+        "<td class=\"n\">33</td><td class=\"n\">44</td>",
+        "<td class=\"n\">9</td><td class=\"n\">80</td><td class=\"n\">11</td><td class=\"n\">0</td><td "
+        "class=\"n\">22</td>",
+        "<th class=\"n\">No connection</th><th class=\"n\">Failed behind it</th><th class=\"n\">Not "
+        "tried</th>",
+        // versions, resumption and groups, a column each
+        "<th class=\"n\">TLS 1.2</th><th class=\"n\">TLS 1.3</th><th class=\"n\">Resumed</th><th "
+        "class=\"n\">",
+        "<td>clients</td><td class=\"n\">5</td><td class=\"n\">80</td><td class=\"n\">66</td><td "
+        "class=\"n\">70</td>",
+        "<td>clients</td><td>timeout</td><td class=\"n\"><span class=\"warn\">77</span>"})
     CHECK_MESSAGE(has(page, text), text);
-  for (const char* breaker :
-       {"open: down", "half open: the next login tries", "closed: failing", "closed: up"})
-    CHECK_MESSAGE(has(page, ">" + std::string(breaker) + "<"), breaker);
+  for (const char* state :
+       {"<span class=\"bad\">down since 10:56 UTC</span>",
+        "<span class=\"bad\">down since 2026-11-17 11:06 UTC</span>", "<span class=\"warn\">testing</span>",
+        "<span class=\"good\">up</span>", "<span class=\"warn\">up</span>"})
+    CHECK_MESSAGE(has(page, state), state);
   CHECK(has(page, "<span class=\"warn\">3 days</span>"));
   CHECK(has(page, "<span class=\"bad\">2 days</span>"));
   CHECK(!has(page, "<script"));
   CHECK(!has(page, "src="));
   CHECK(!has(page, "http://"));
   CHECK(!has(page, "https://"));
-  CHECK(page.size() < 16'000);
+  CHECK(page.size() < 20'000);
 }
 
 TEST_CASE("why it is not ready stands at the top") {
@@ -127,9 +150,9 @@ TEST_CASE("the page has a bounded size whatever is configured") {
   const std::string name(500, '<');
   s.hostname = name;
   for (int i = 0; i < 300; ++i) {
-    s.listeners.push_back({name, "imap", "implicit", std::vector<std::string>(6, name), 1, 2, 3, 4});
-    s.destinations.push_back({name, false, 0, 0, 0, 0});
-    s.sessions.push_back({name, "imap", 1, 1});
+    s.listeners.push_back({name, "imap", "implicit", std::vector<std::string>(6, name), 1, 2, 3, {4}});
+    s.destinations.push_back({name, {}, 0, 0, 0, {}});
+    s.sessions.push_back({name, "imap", 1, {1}});
     s.certificates.push_back({name, std::vector<std::string>(9, name), 0});
   }
   StatusHistory history;
@@ -142,7 +165,7 @@ TEST_CASE("the page has a bounded size whatever is configured") {
   }
   const std::string page = status_page(s, history);
   check_whole(page);
-  CHECK(page.size() < 700'000);
+  CHECK(page.size() < 900'000);
   CHECK(has(page, "and 201 more"));
 }
 
@@ -163,6 +186,22 @@ TEST_CASE("the ring keeps the last hour") {
   CHECK(rate.size() == StatusHistory::capacity - 1);
   CHECK(rate.back() == doctest::Approx(120));
   CHECK(history.level([](const StatusSample& s) { return s.connections; }).front() == 5);
+}
+
+TEST_CASE("a session shorter than the sampling interval is seen") {
+  StatusHistory history;
+  StatusSample sample;
+  history.add(sample);  // nobody is there
+  sample.ended[0] = 5;  // five came and went
+  history.add(sample);
+  sample.sessions[0] = 2;  // two came and stay
+  history.add(sample);
+  sample.sessions[0] = 1;  // one of them is gone, and so are three others
+  sample.ended[0] += 4;
+  history.add(sample);
+  CHECK(history.presence([](const StatusSample& s) { return s.sessions[0]; },
+                         [](const StatusSample& s) { return s.ended[0]; }) ==
+        std::vector<double>{0, 5, 2, 5});
 }
 
 TEST_CASE("a total that went back is no growth") {
@@ -192,6 +231,7 @@ TEST_CASE("a sample adds up workers, listeners and destinations") {
   CHECK(s.accepted == 9);
   CHECK(s.connections == 7);
   CHECK(s.sessions[0] == 2);
+  CHECK(s.ended[0] == 1);
   CHECK(s.logins_ok == 7);
   CHECK(s.logins_failed == 3);
   CHECK(s.to_client == 10);
