@@ -31,7 +31,8 @@ def at_home(t, name, accounts=""):
 @test(quick=True)
 def test_every_sample_starts_listens_and_stops(t):
     names = sorted(os.path.basename(p) for p in glob.glob(f"{SAMPLES}/*.toml") + glob.glob(f"{SAMPLES}/*.yaml"))
-    assert {"minimal.toml", "dovecot-migration.toml", "cluster.toml", "edge.toml", "edge.yaml"} <= set(names), names
+    assert {"minimal.toml", "dovecot-migration.toml", "cluster.toml", "cyrus.toml", "edge.toml", "edge.yaml",
+            "reference-words.toml"} <= set(names), names
     for name in names:
         path, ports = at_home(t, name)
         daemon = t.postern(path, name=name.replace(".", "-"))

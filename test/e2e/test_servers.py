@@ -2,14 +2,19 @@
 """Other servers than Dovecot behind Postern: Postfix and Exim for submission, Cyrus for IMAP and ManageSieve, Courier
 for IMAP and POP3."""
 import concurrent.futures
+import os
 import re
+import subprocess
+import tomllib
 
-from harness import test
+import wire
+from harness import Skip, program, test
 from mailtalk import TALKS, Submission, edge
 from peers import Postfix
 from peers_beside import Courier, Cyrus, Exim
 from servers import PASSWORD, DovecotServer
 
+DEPLOY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../deploy")
 SOURCES = ("127.0.0.61", "127.0.0.62", "127.0.0.63")
 
 
@@ -123,3 +128,69 @@ def test_courier_serves_imap_and_pop3_without_an_initial_response(t):
     t.await_that(lambda: courier.log().count("INFO: LOGIN, ") == 4, about="four logins: " + courier.log()[-2000:])
     t.await_that(lambda: courier.log().count("LOGIN FAILED") >= 2, about="the wrong passwords in Courier's log")
     assert "127.0.0.77" in courier.log(), courier.log()[-2000:]
+
+
+# --- what the guides and samples say these servers can do ---------------------------------------------
+
+
+def capabilities(name):
+    """The tables of capabilities of a sample, or of the configuration in a guide."""
+    with open(f"{DEPLOY}/{name}", encoding="utf-8") as f:
+        text = f.read()
+    if name.endswith(".md"):
+        text = re.search(r"^```toml\n(.*?)^```", text, re.M | re.S)[1]
+    return tomllib.loads(text)["capabilities"]
+
+
+def told(port, *says, end):
+    """What a server has said by the line that begins with `end`."""
+    stream, out = wire.connect(port), []
+    for text in says:
+        stream.send(text)
+    while not out or not re.match(end, out[-1]):
+        out.append(stream.line())
+    stream.close()
+    return out
+
+
+def imap_words(port):
+    out = told(port, "a CAPABILITY\r\n", end="a OK")
+    return {w for w in next(line for line in out if line.startswith("* CAPABILITY ")).split()[2:]
+            if not w.startswith("AUTH=") and w not in ("STARTTLS", "LOGINDISABLED")}
+
+
+def sieve_words(port):
+    block = told(port, end="OK")
+    assert '"NOTIFY" "mailto"' in block, block
+    return set(re.search(r'^"SIEVE" "(.*)"$', "\n".join(block), re.M)[1].split())
+
+
+def ehlo_words(port):
+    return {line[4:] for line in told(port, "EHLO x\r\n", end="250 ")[2:]
+            if not line[4:].startswith(("AUTH ", "AUTH=", "XCLIENT", "STARTTLS"))}
+
+
+@test(limit=60, root=True, needs=("postfix", "dovecot"))
+def test_the_lists_for_dovecot_and_postfix_are_what_they_say_themselves(t):
+    version = subprocess.run([program("dovecot"), "--version"], capture_output=True, text=True, check=True).stdout
+    if not version.startswith("2.3."):
+        raise Skip(f"the lists are those of Dovecot 2.3, not of {version.strip()}")
+    dovecot, smtp = DovecotServer(t), t.port()
+    pair = t.pki.leaf("backend.test", key=2)
+    Postfix(t, {smtp: ""}, smtpd_tls_security_level="may", smtpd_tls_cert_file=pair.chain, smtpd_tls_key_file=pair.key)
+    guide, sample = capabilities("guides/dovecot-postfix.md"), capabilities("samples/dovecot-migration.toml")
+    assert set(guide["imap"]["advertise"]) == set(sample["imap"]["advertise"]) == imap_words(dovecot.ports["imap", "plain"])
+    assert set(guide["managesieve"]["sieve"]) == set(sample["managesieve"]["sieve"]) == sieve_words(dovecot.ports["managesieve", "plain"])
+    own = {"SIZE" if w.startswith("SIZE ") else w for w in ehlo_words(dovecot.ports["submission", "plain"])}  # that of this test
+    assert set(sample["submission"]["ehlo"]) == own, own
+    assert set(guide["submission"]["ehlo"]) == ehlo_words(smtp)
+
+
+@test(limit=60, root=True, needs=("unshare",))
+def test_the_lists_for_cyrus_are_what_it_says_itself(t):
+    cyrus = Cyrus(t)
+    if "Cyrus IMAP 3.6." not in told(cyrus.ports["imap"], end=r"\* OK")[0]:
+        raise Skip("the lists are those of Cyrus IMAP 3.6")
+    sample = capabilities("samples/cyrus.toml")
+    assert set(sample["imap"]["advertise"]) == imap_words(cyrus.ports["imap"])
+    assert set(sample["managesieve"]["sieve"]) == sieve_words(cyrus.ports["managesieve"])
