@@ -76,6 +76,8 @@ void Bridge::output_failed(Side& to) {
 void Bridge::stream_ended(Stream& stream, StreamEnd end) {
   if (over_) return;
   Side& from = side(stream);
+  if (end == StreamEnd::tls && from.stream.flooded())
+    return over(&from == &client_ ? Fault::key_updates : Fault::backend_key_updates);
   // A peer that was told everything, the end included, may leave as rudely as it likes: with a reset, or with
   // an alert about an end that came without close_notify, because the other side had sent none.
   const bool told_all = other(from).input_over && from.stream.finished() && !from.stream.queued();

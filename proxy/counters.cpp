@@ -25,9 +25,8 @@ std::string listener_key(const std::string& name, conf::Protocol protocol) {
 std::string_view tls_result_name(size_t i) {
   if (i == 0) return "ok";
   if (i == tls_result_count - 1) return "timeout";
-  if (i <= 1 + static_cast<size_t>(tls::Failure::protocol))
-    return tls::name(static_cast<tls::Failure>(i - 1));
-  return "other";
+  static_assert(tls_result_count == 3 + static_cast<size_t>(tls::Failure::key_updates));
+  return tls::name(static_cast<tls::Failure>(i - 1));
 }
 
 size_t auth_method(std::string_view name) {

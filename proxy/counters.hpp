@@ -108,6 +108,7 @@ struct alignas(64) TlsSide {
   std::array<std::array<Cell, tls_result_count>, tls_version_names.size()> handshakes;
   std::array<Cell, tls_group_count> groups;  // completed handshakes that exchanged a key
   Cell resumed;
+  Cell key_update_floods;  // conversations ended for more of them than the limit
 };
 
 struct alignas(64) WorkerCells {

@@ -315,8 +315,10 @@ void Dial::stream_ended(Stream& stream, StreamEnd end) {
   const tls::Failure failure = stream.tls()->failure();
   count_failure(worker_.cells.backend, failure);
   const bool refused = failure == tls::Failure::certificate;
-  attempt_failed(refused ? Fault::backend_certificate : Fault::backend_handshake,
-                 fmt::format("TLS with {}: {}", target_.text(), stream.tls()->error()));
+  const Fault fault = refused            ? Fault::backend_certificate
+                      : stream.flooded() ? Fault::backend_key_updates
+                                         : Fault::backend_handshake;
+  attempt_failed(fault, fmt::format("TLS with {}: {}", target_.text(), stream.tls()->error()));
 }
 
 void Dial::tick() {

@@ -86,6 +86,13 @@ void tls_use(Page& page, const Counters& counters) {
               "Completed TLS handshakes that resumed an earlier session.");
   for (const Side& side : sides)
     page.counter({{"side", side.name}}, count(side, [](const TlsSide& c) { return c.resumed.get(); }));
+  page.family(
+      "postern_tls_key_update_floods_total", MetricType::Counter,
+      "TLS conversations ended because the peer sent more than 32 key updates in a second, or asked for"
+      " more than 3 answers without taking them.");
+  for (const Side& side : sides)
+    page.counter({{"side", side.name}},
+                 count(side, [](const TlsSide& c) { return c.key_update_floods.get(); }));
 }
 
 void tls_material(Page& page, const Observed& seen) {

@@ -29,8 +29,10 @@ enum class Fault : uint8_t {
   input_limit,          // a line without end, or too many commands before a login
   client_reset,         // the client's connection broke while bridged
   client_tls,           // the client's TLS broke while bridged
+  key_updates,          // the client sent more TLS key updates than the limit
   backend_reset,        // the backend's connection broke while bridged
   backend_tls,          // the backend's TLS broke while bridged
+  backend_key_updates,  // the backend sent more TLS key updates than the limit
   no_leg,               // the destination has no leg for this protocol
   loop,                 // the destination is Postern itself, or the forwarding TTL ran out
   breaker_open,         // the destination is marked down
@@ -50,7 +52,7 @@ enum class Fault : uint8_t {
   plaintext_leg,        // credentials may not go over this leg
   memory,               // no memory or descriptors for it
 };
-inline constexpr size_t fault_count = 36;
+inline constexpr size_t fault_count = 38;
 
 enum class Blame : uint8_t { nobody, client, backend, us };
 

@@ -271,6 +271,8 @@ void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
 
 void Session::stream_ended(Stream& stream, StreamEnd end) {
   const bool broken = end == StreamEnd::reset || end == StreamEnd::tls;
+  if (&stream == &client_ && phase_ != Phase::closing && stream.flooded())
+    return close(Fault::key_updates, stream.tls()->error());
   if (&stream != &client_ && phase_ == Phase::replaying)
     return unavailable(Fault::backend_closed, "the backend ended before it answered the login");
   switch (phase_) {

@@ -56,8 +56,10 @@ void Session::record(Fault fault, std::string_view detail) const {
   if (bridged && fault != Fault::none) fields.emplace_back("fault", why.label);
 
   // A broken conversation names its cause itself.
-  if (detail.empty() && fault == Fault::client_tls) detail = client_.tls()->error();
-  if (detail.empty() && fault == Fault::backend_tls) detail = backend_->tls()->error();
+  const bool by_client = fault == Fault::client_tls || fault == Fault::key_updates;
+  const bool by_backend = fault == Fault::backend_tls || fault == Fault::backend_key_updates;
+  if (detail.empty() && by_client) detail = client_.tls()->error();
+  if (detail.empty() && by_backend) detail = backend_->tls()->error();
   fields.emplace_back("error", detail);
 
   if (const tls::Engine* engine = client_.tls()) {

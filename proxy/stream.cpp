@@ -155,7 +155,9 @@ void Stream::shake(tls::Input in) {
 
 void Stream::decrypt(tls::Input in) {
   for (;;) {
-    const tls::ReadResult got = engine_->read(in, {worker_.plain.get(), Worker::plain_size}, worker_.outbox);
+    const tls::Moment moment{static_cast<uint32_t>(worker_.now()), queued_ != 0};
+    const tls::ReadResult got =
+        engine_->read(in, {worker_.plain.get(), Worker::plain_size}, worker_.outbox, moment);
     // Before the owner hears of it: what it then writes to another leg goes through the same outbox.
     const bool answered = !worker_.outbox.empty();
     const bool written = flush();
@@ -169,7 +171,11 @@ void Stream::decrypt(tls::Input in) {
       if (!tcp_) return;
     }
     if (got.end == tls::ReadEnd::full) continue;
-    if (got.end == tls::ReadEnd::failed) return fail(StreamEnd::tls);
+    if (got.end == tls::ReadEnd::failed) {
+      if (flooded())
+        (engine_->is_client() ? worker_.cells.backend : worker_.cells.client).key_update_floods.add();
+      return fail(StreamEnd::tls);
+    }
     if (!written) return fail(StreamEnd::reset);
     if (got.end == tls::ReadEnd::closed) {
       read(false);

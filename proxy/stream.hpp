@@ -82,6 +82,8 @@ class Stream {
 
   [[nodiscard]] tls::Engine* tls() const { return engine_.get(); }
   [[nodiscard]] bool secured() const { return secured_; }
+  /// TLS broke for key updates beyond the limit.
+  [[nodiscard]] bool flooded() const { return engine_ && engine_->failure() == tls::Failure::key_updates; }
 
  private:
   struct Queued;

@@ -96,7 +96,7 @@ HelloReader::Status HelloReader::header_byte(uint8_t byte) {
   record_left_ = size_t{header_[3]} << 8 | header_[4];
   if (record_left_ == 0) return fail(Failure::protocol, Alert::unexpected_message, "empty handshake record");
   if (record_left_ > max_message)
-    return fail(Failure::hello_too_large, Alert::decode_error, "the ClientHello is too large");
+    return fail(Failure::hello_too_large, Alert::record_overflow, "a record longer than any may be");
   return Status::want_input;
 }
 
@@ -128,8 +128,8 @@ HelloReader::Status HelloReader::feed(Input& in) {
                   "another message where a ClientHello belongs");
     if (message_size_ == 0 && now == 4) {
       message_size_ = 4 + (size_t{message[1]} << 16 | size_t{message[2]} << 8 | message[3]);
-      if (message_size_ > max_message)
-        return fail(Failure::hello_too_large, Alert::decode_error, "the ClientHello is too large");
+      if (message_size_ > max_message)  // well-formed, as far as anybody can tell
+        return fail(Failure::hello_too_large, Alert::illegal_parameter, "the ClientHello is too large");
     }
     if (now == message_size_) {
       if (record_left_ != 0)
@@ -158,6 +158,8 @@ HelloReader::Status HelloReader::parse() {
     const auto body = in.vector(2);
     if (!in.ok() || !in.done() || !extensions(body)) return malformed();
   }
+  if (renegotiates_)  // RFC 5746, 3.6
+    return fail(Failure::protocol, Alert::handshake_failure, "a renegotiation of nothing");
   if (!has_versions_) hello_.tls12 = legacy_version_ >= tls12_version;
 
   const size_t size = buffer_.size() - header_room;
@@ -165,6 +167,14 @@ HelloReader::Status HelloReader::parse() {
                                        static_cast<uint8_t>(size)};
   std::copy(std::begin(header), std::end(header), buffer_.begin());
   return Status::complete;
+}
+
+bool HelloReader::replay(uint8_t* to, size_t& size) {
+  const auto rest = std::span<const uint8_t>(buffer_).subspan(replayed_);
+  size = std::min(size, rest.size());
+  std::copy_n(rest.begin(), size, to);
+  replayed_ += size;
+  return size == rest.size();
 }
 
 bool HelloReader::extensions(std::span<const uint8_t> body) {
@@ -201,6 +211,14 @@ bool HelloReader::extension(unsigned type, std::span<const uint8_t> body) {
       for (Walker names(hello_.alpn); !names.done();)
         if (names.vector(1).empty()) return false;  // also when it runs past the end
       return true;
+    }
+    case 42:
+      hello_.early_data = true;
+      return body.empty();
+    case 0xff01: {
+      Walker in(body);
+      renegotiates_ = !in.vector(1).empty() || renegotiates_;
+      return in.ok() && in.done();
     }
     case 43: {
       std::span<const uint8_t> versions;

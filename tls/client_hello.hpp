@@ -25,6 +25,7 @@ struct ClientHello {
   bool has_signature_algorithms = false;
   bool has_groups = false;
   bool has_alpn = false;
+  bool early_data = false;
   bool tls12 = false;  // offered, in whichever way
   bool tls13 = false;
 
@@ -34,12 +35,16 @@ struct ClientHello {
   [[nodiscard]] std::string_view choose_alpn(std::span<const std::string> ours) const;
 };
 
-/// TLS alerts that are ours to send while no TLS object exists.
+/// TLS alerts that are ours to send, because no TLS object exists or the library has sent none.
 enum class Alert : uint8_t {
   unexpected_message = 10,
+  bad_record_mac = 20,
+  record_overflow = 22,
   handshake_failure = 40,
+  bad_certificate = 42,
   illegal_parameter = 47,
   decode_error = 50,
+  decrypt_error = 51,
   protocol_version = 70,
   internal_error = 80,
   no_application_protocol = 120,
@@ -60,6 +65,8 @@ class HelloReader {
   [[nodiscard]] const ClientHello& hello() const { return hello_; }
   /// The hello as one record, whatever it came in: records are not part of what TLS authenticates.
   [[nodiscard]] std::span<const uint8_t> record() const { return buffer_; }
+  /// Copies what of that record was not replayed yet, `size` bytes at most. True: that was all of it.
+  bool replay(uint8_t* to, size_t& size);
 
   [[nodiscard]] Failure failure() const { return failure_; }
   [[nodiscard]] const char* error() const { return error_; }
@@ -78,9 +85,11 @@ class HelloReader {
   uint8_t header_have_ = 0;
   size_t record_left_ = 0;   // payload bytes of that record still to come
   size_t message_size_ = 0;  // header included; 0: not known yet
+  size_t replayed_ = 0;      // bytes of the record
   unsigned legacy_version_ = 0;
   bool has_versions_ = false;
-  uint8_t seen_ = 0;  // which of the extensions we read have come
+  bool renegotiates_ = false;  // its first handshake claims to be a later one
+  uint8_t seen_ = 0;           // which of the extensions we read have come
   Failure failure_ = Failure::none;
   Alert alert_ = Alert::decode_error;
   const char* error_ = "";

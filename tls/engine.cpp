@@ -26,6 +26,10 @@ struct SavedSession {
   std::string host;
 };
 
+/// What another server's ticket may have promised and a record around each piece of it: all that is skipped.
+constexpr unsigned most_early_data = 32 * 1024;
+constexpr uint32_t second = 1000;
+
 const SavedSession* saved(const Resumption* resume) {
   return resume ? static_cast<const SavedSession*>(resume->get()) : nullptr;
 }
@@ -63,6 +67,8 @@ struct Engine::Impl : Channel {
   Verdict open_server();
   bool open_client(const SavedSession* session);
   Verdict finish();
+  void begin_turn(Moment moment);
+  void tell(const Verdict& verdict);
   [[nodiscard]] std::string_view alpn() const;
 };
 
@@ -152,6 +158,7 @@ Verdict Engine::Impl::open_server() {
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
   if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
+  if (said.early_data) early_left = most_early_data;
   if (slot->rsa) RsaPower::offer(ssl.get());
   if (!tls13 && said.has_groups) set_tls12_group(ssl.get(), *group);
   if (!protocol.empty()) {
@@ -167,7 +174,7 @@ Verdict Engine::Impl::open_server() {
 /// The handshake is over: what must have happened, and what is not needed any more.
 Verdict Engine::Impl::finish() {
   if (client && (demands->verifies || demands->pin) && !leaf_passed && !wolfSSL_session_reused(ssl.get()))
-    return {Failure::certificate, "the certificate was not checked"};
+    return {Failure::certificate, "the certificate was not checked", Alert::bad_certificate};
   if (client && demands->own) wolfSSL_UnloadCertsKeys(ssl.get());
   hello.reset();
 #ifdef POSTERN_WOLFSSL_BUNDLED
@@ -177,6 +184,20 @@ Verdict Engine::Impl::finish() {
   use_bulk_cipher(ssl.get());
   established = true;
   return {Failure::none, ""};
+}
+
+/// Forgets key updates of a second that is over, and requests whose answers are out.
+void Engine::Impl::begin_turn(Moment moment) {
+  backlog = moment.backlog;
+  if (!backlog) unanswered = 0;
+  if (updates != 0 && moment.milliseconds - window < second) return;
+  updates = 0;
+  window = moment.milliseconds;  // should one come now, its second begins
+}
+
+/// The last word to a peer that broke the rules; nothing where it broke off itself.
+void Engine::Impl::tell(const Verdict& verdict) {
+  if (verdict.failure != Failure::alert) postern_alert(ssl.get(), static_cast<int>(verdict.alert));
 }
 
 Progress Engine::handshake(Input& in, Outbox& out) {
@@ -189,6 +210,10 @@ Progress Engine::handshake(Input& in, Outbox& out) {
     my.error = verdict.error;
     my.hello.reset();
     return Progress::failed;
+  };
+  const auto broken = [&](const Verdict& verdict) {
+    my.tell(verdict);
+    return fail(verdict);
   };
   if (!my.ssl) {
     switch (my.hello->feed(in)) {
@@ -206,13 +231,13 @@ Progress Engine::handshake(Input& in, Outbox& out) {
   const int result = my.client ? wolfSSL_connect(my.ssl.get()) : wolfSSL_accept(my.ssl.get());
   if (result != WOLFSSL_SUCCESS) {
     const int error = wolfSSL_get_error(my.ssl.get(), result);
-    return error == WOLFSSL_ERROR_WANT_READ ? Progress::want_input : fail(judge(my.ssl.get(), error, my));
+    return error == WOLFSSL_ERROR_WANT_READ ? Progress::want_input : broken(judge(my.ssl.get(), error, my));
   }
-  if (const Verdict verdict = my.finish(); verdict.failure != Failure::none) return fail(verdict);
+  if (const Verdict verdict = my.finish(); verdict.failure != Failure::none) return broken(verdict);
   return Progress::established;
 }
 
-ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
+ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment moment) {
   Impl& my = *impl_;
   ReadResult result;
   if (failure_ != Failure::none || !my.established) return {0, ReadEnd::failed};
@@ -223,6 +248,7 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
   const Impl::Call call(my, &in, out);
   const BulkKeys keys;
   WOLFSSL* ssl = my.ssl.get();
+  my.begin_turn(moment);
   while (result.bytes < plain.size()) {
     if (const size_t opened = open_record(ssl, in, plain.subspan(result.bytes))) {
       result.bytes += opened;
@@ -235,7 +261,10 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
       continue;
     }
     const int error = wolfSSL_get_error(ssl, n);
-    if (error == WOLFSSL_ERROR_WANT_READ) return result;
+    if (error == WOLFSSL_ERROR_WANT_READ) {
+      if (in.size != 0) result.end = ReadEnd::full;  // answers to key updates should leave first
+      return result;
+    }
     if (error == WOLFSSL_ERROR_ZERO_RETURN) {
       my.peer_closed = true;
       in.skip(in.size);
@@ -243,6 +272,7 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out) {
       return result;
     }
     const Verdict verdict = judge(ssl, error, my);
+    my.tell(verdict);
     failure_ = verdict.failure;
     my.error = verdict.error;
     result.end = ReadEnd::failed;
@@ -282,6 +312,8 @@ void Engine::close(Outbox& out) {
   my.closed = true;
   wolfSSL_shutdown(my.ssl.get());
 }
+
+bool Engine::is_client() const { return impl_->client != nullptr; }
 
 Facts Engine::facts() const {
   Facts facts;
@@ -355,6 +387,8 @@ std::string_view name(Failure failure) {
       return "alert";
     case Failure::protocol:
       return "protocol";
+    case Failure::key_updates:
+      return "key_updates";
   }
   return "";
 }

@@ -21,9 +21,15 @@ enum class Progress : uint8_t { want_input, established, failed };
 
 enum class ReadEnd : uint8_t {
   want_input,  // everything given was used
-  full,        // `plain` is full and more may be inside: call again
+  full,        // `plain` is full, or `out` should go first, and more may be inside: call again
   closed,      // the peer's close_notify: an orderly end; writing still works
   failed,      // fatal; error() says why
+};
+/// When a call happens, and whether what the engine said before still waits for the peer to take it: what the
+/// limits on key updates go by. 32 in a second and 3 requests whose answers wait are the most.
+struct Moment {
+  uint32_t milliseconds = 0;  // of any clock; may wrap around
+  bool backlog = false;
 };
 struct ReadResult {
   size_t bytes = 0;
@@ -41,6 +47,7 @@ enum class Failure : uint8_t {
   certificate,  // the peer's certificate was refused (verification, name, pin)
   alert,        // the peer sent a fatal alert
   protocol,     // anything else against the rules
+  key_updates,  // more of them than anybody needs
 };
 std::string_view name(Failure);
 
@@ -70,12 +77,13 @@ class Engine {
   [[nodiscard]] Progress handshake(Input& in, Outbox& out);
   /// Decrypts until `in` is used up or `plain` is full. May append to `out` (KeyUpdate answers, alerts).
   /// `plain` must not overlap `in`; behind the bytes that are reported it may be written to as well.
-  [[nodiscard]] ReadResult read(Input& in, std::span<uint8_t> plain, Outbox& out);
+  [[nodiscard]] ReadResult read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment moment = {});
   /// Encrypts all of `plain`. False: fatal, error() says why.
   [[nodiscard]] bool write(std::span<const uint8_t> plain, Outbox& out);
   /// Queues close_notify, once. The read side stays open.
   void close(Outbox& out);
 
+  [[nodiscard]] bool is_client() const;
   [[nodiscard]] Facts facts() const;
   [[nodiscard]] Failure failure() const { return failure_; }
   [[nodiscard]] const char* error() const;  // a clause for the log; no peer bytes in it

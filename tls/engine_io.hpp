@@ -14,14 +14,19 @@
 namespace postern::tls {
 
 /// What the call-backs know of a conversation. `in` and `out` are set only while a call of ours is running.
-struct Channel {
+struct Channel : Conversation {
+  Channel() : Conversation{} {}
+  ~Channel() { postern_forget(this); }
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
   Input* in = nullptr;
   Outbox* out = nullptr;
   std::unique_ptr<HelloReader> hello;  // server: read first, then replayed to the library, then freed
-  size_t replayed = 0;                 // bytes of its record the library has had
   const ClientContext::Impl* demands = nullptr;  // client: during the handshake
   std::string host;                              // client: whom we called; server: whom the client asked for
   const char* refusal = nullptr;                 // why the peer's certificate was refused
+  uint32_t window = 0;   // when the second began in which key updates are counted, in milliseconds
+  bool backlog = false;  // during a call: our earlier output has not left
   bool leaf_passed = false;
   uint8_t ticket_generation = 0;  // server: resumptions in a row that led here
 };
@@ -38,6 +43,7 @@ int verify_peer(int library_accepts, WOLFSSL_X509_STORE_CTX* store);
 struct Verdict {
   Failure failure;
   const char* error;
+  Alert alert = Alert::internal_error;  // for the peer, where the library has found none
 };
 Verdict judge(WOLFSSL* ssl, int error, const Channel& channel);
 

@@ -22,6 +22,8 @@
 #include <span>
 
 #ifdef POSTERN_WOLFSSL_BUNDLED  // parts of our build of the library
+#include <postern_conversation.h>
+
 extern "C" void postern_forget_extensions(WOLFSSL* ssl);
 extern "C" void postern_use_device(WOLFSSL* ssl, int device);
 extern "C" unsigned postern_open_record(WOLFSSL* ssl, const unsigned char* record, unsigned size,
@@ -34,6 +36,20 @@ extern "C" unsigned postern_seal_record(WOLFSSL* ssl, const unsigned char* plain
 #endif
 
 namespace postern::tls {
+
+#ifdef POSTERN_WOLFSSL_BUNDLED
+using Conversation = ::postern_conversation;
+#else
+/// What a machine's own library has no use for: it sends the alerts it knows of, answers any number of key
+/// updates, and ends a handshake with early data.
+struct Conversation {
+  unsigned early_left = 0;
+  unsigned char updates = 0, unanswered = 0, flood = 0;
+};
+inline void postern_forget(Conversation* /*conversation*/) {}
+inline void postern_alert(WOLFSSL* /*ssl*/, int /*alert*/) {}
+enum { postern_no_flood, postern_too_often, postern_most_unanswered = 3 };
+#endif
 
 struct ContextFree {
   void operator()(WOLFSSL_CTX* context) const { wolfSSL_CTX_free(context); }

@@ -91,6 +91,7 @@ struct Side {
   std::string plain;
   bool established = false;
   bool over = false;
+  Moment moment = {};
 
   /// All of `bytes` in one call after another; what an engine leaves it must take in the next call.
   void feed(std::span<const uint8_t> bytes) {
@@ -104,7 +105,7 @@ struct Side {
     }
     uint8_t room[700];
     while (established && !over) {
-      const ReadResult got = engine->read(in, room, out);
+      const ReadResult got = engine->read(in, room, out, moment);
       demand(got.bytes <= sizeof room);
       plain.append(reinterpret_cast<const char*>(room), got.bytes);
       over = got.end == ReadEnd::failed || got.end == ReadEnd::closed;

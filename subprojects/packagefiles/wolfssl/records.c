@@ -6,6 +6,7 @@
 #include <wolfssl/wolfcrypt/settings.h>
 
 #include <wolfssl/internal.h>
+#include "postern_conversation.h"
 #ifdef NO_INLINE
 #include <wolfssl/wolfcrypt/misc.h>
 #else
@@ -44,7 +45,8 @@ _Static_assert(AEAD_MAX_IMP_SZ >= nonce_size && most_plain == 1 << 14, "TLS 1.3 
 
 static int in_order(const WOLFSSL* ssl, const Aes* key)
 {
-    return ssl->options.tls1_3 && ssl->options.handShakeState == HANDSHAKE_DONE && key != NULL &&
+    const struct postern_conversation* conversation = (const struct postern_conversation*)ssl->verifyCbCtx;
+    return (conversation == NULL || conversation->partial == NULL) && ssl->options.tls1_3 && ssl->options.handShakeState == HANDSHAKE_DONE && key != NULL &&
            ssl->specs.bulk_cipher_algorithm == wolfssl_aes_gcm && ssl->specs.aead_mac_size == tag_size &&
            (ssl->error == 0 || ssl->error == WC_NO_ERR_TRACE(WANT_READ)) && !ssl->keys.keyUpdateRespond &&
            ssl->pendingAlert.level == alert_none;

@@ -78,6 +78,7 @@ TEST_CASE("counts of all workers are added up") {
   counters.workers[0].client.handshakes[2][0].add(9);
   counters.workers[1].client.handshakes[0][1 + static_cast<size_t>(tls::Failure::alpn)].add(2);
   counters.workers[1].client.handshakes[0][tls_result_count - 1].add();
+  counters.workers[0].client.key_update_floods.add();
   counters.workers[1].client.groups[0].add(8);
   counters.workers[1].backend.resumed.add();
   counters.reloads_ok = 2;
@@ -96,6 +97,8 @@ TEST_CASE("counts of all workers are added up") {
            "postern_tls_handshakes_total{side=\"backend\",version=\"1.2\",result=\"ok\"} 0",
            "postern_tls_groups_total{side=\"client\",group=\"X25519MLKEM768\"} 8",
            "postern_tls_resumptions_total{side=\"backend\"} 1",
+           "postern_tls_key_update_floods_total{side=\"client\"} 1",
+           "postern_tls_key_update_floods_total{side=\"backend\"} 0",
            "postern_tls_ticket_key_age_seconds 61",
            "postern_certificate_not_after_timestamp_seconds{certificate=\"default\"} 1795230174",
            "postern_sessions_active{protocol=\"imap\",destination=\"old\"} 2",

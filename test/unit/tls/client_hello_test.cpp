@@ -140,6 +140,8 @@ TEST_CASE("versions: the extension decides, and the old field without it") {
       {0x0301, {}, false, false},
       {0x0300, {}, false, false},
       {0x0304, {}, true, false},
+      {0x0400, {}, true, false},
+      {0x0304, {3, 4}, false, true},
       {0x0303, {3, 4}, false, true},
       {0x0303, {3, 3}, true, false},
       {0x0301, {3, 4, 3, 3}, true, true},
@@ -259,6 +261,12 @@ TEST_CASE("what is no ClientHello fails at once, with its own kind of failure") 
       {"odd groups", records(message({.extensions = extension(10, {0, 3, 0, 29, 0})})), Failure::protocol,
        SIZE_MAX},
       {"no groups", records(message({.extensions = extension(10, {0, 0})})), Failure::protocol, SIZE_MAX},
+      {"early data with a body", records(message({.extensions = extension(42, {0})})), Failure::protocol,
+       SIZE_MAX},
+      {"a renegotiation of nothing", records(message({.extensions = extension(0xff01, {1, 7})})),
+       Failure::protocol, SIZE_MAX},
+      {"half a renegotiation_info", records(message({.extensions = extension(0xff01, {2, 7})})),
+       Failure::protocol, SIZE_MAX},
       {"odd versions", records(message({.extensions = extension(43, {3, 3, 4, 3})})), Failure::protocol,
        SIZE_MAX},
   };
@@ -292,6 +300,29 @@ TEST_CASE(
     CHECK(std::chrono::steady_clock::now() - start <
           std::chrono::seconds(1));  // a rescan per byte takes minutes
   }
+}
+
+TEST_CASE("the alert tells a limit of ours from a breach of the protocol") {
+  const auto alert = [](const Bytes& data) {
+    HelloReader reader;
+    REQUIRE(feed(reader, data).first == Status::failed);
+    return reader.alert();
+  };
+  CHECK(alert({22, 3, 1, 0x40, 1}) == Alert::record_overflow);
+  CHECK(alert({22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfd}) == Alert::illegal_parameter);
+  CHECK(alert(records(message({.extensions = extension(0xff01, {1, 7})}))) == Alert::handshake_failure);
+  CHECK(alert(records(message({.extensions = extension(0xff01, {2, 7})}))) == Alert::decode_error);
+  CHECK(alert(records(message({.extensions = extension(42, {0})}))) == Alert::decode_error);
+}
+
+TEST_CASE("an offer of early data and an empty renegotiation_info are nothing bad") {
+  HelloReader reader;
+  REQUIRE(feed(reader, records(message({.extensions = extension(42, {}) + extension(0xff01, {0})}))).first ==
+          Status::complete);
+  CHECK(reader.hello().early_data);
+  HelloReader plain;
+  REQUIRE(feed(plain, records(message({}))).first == Status::complete);
+  CHECK_FALSE(plain.hello().early_data);
 }
 
 TEST_CASE("an alert in the clear is one record of two bytes") {
