@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Two legs, two directions, two counters: bytes pass unchanged, a slow reader stops the other side's
-// reading, an end is passed on, and silence has a limit (protocols.md 1.9).
+// reading, an end is passed on, silence has a limit (protocols.md 1.9), and a client that is gone ends it.
 #pragma once
 
 #include <cstdint>
@@ -40,11 +40,17 @@ class Bridge final : public StreamEvents {
   void run(const Before& before);
   void stop();  // no more events; the streams stay as they are
 
+  /// A leg that is not read cannot report its own reset, so such legs are looked at this often.
+  static constexpr uint64_t look_ms = 500;
+  /// What a peer that cannot be written to still says has this long to get through.
+  static constexpr uint64_t last_words_ms = 400;
+
   [[nodiscard]] uint64_t to_backend() const { return client_.sent_on; }
   [[nodiscard]] uint64_t to_client() const { return backend_.sent_on; }
 
  private:
-  /// One leg as a source. Invariant: reading is on unless its input is over or the other leg is queued.
+  /// One leg as a source. Invariant: reading is on unless its input is over, or the other leg is queued or
+  /// dead.
   struct Side {
     Stream& stream;
     Fault reset;  // what to call it when this leg breaks
@@ -64,6 +70,8 @@ class Bridge final : public StreamEvents {
   void stream_drained(Stream& stream) override;
 
   void output_failed(Side& to);
+  [[nodiscard]] bool unread(const Side& side) const;
+  [[nodiscard]] bool said_all(const Side& side) const;
   void pass_end(Side& from, bool clean);
   void maybe_over();
   void tick();
@@ -77,6 +85,7 @@ class Bridge final : public StreamEvents {
   Timer timer_;
   uint64_t idle_ms_;
   uint64_t last_byte_;
+  uint64_t failed_at_ = 0;  // when writing to one side failed
   bool heard_backend_ = false;
   bool over_ = false;
 };

@@ -24,6 +24,8 @@ namespace {
 
 constexpr uint64_t retry_pause_ms = 200;
 constexpr uint64_t least_attempt_ms = 250;
+/// A backend that does not get along with resumption costs a second handshake this often, not at every login.
+constexpr uint64_t resume_pause_ms = 10 * 60 * 1000;
 
 bool is_local(const conf::Ip& ip) {
   if (ip.is_loopback() || ip.is_any()) return true;
@@ -121,7 +123,8 @@ void Dial::next_address() {
 
   // A silent address must not eat the window of those behind it.
   const uint64_t share = (window_end_ - now) / (addresses_.size() - next_);
-  timer_.at(std::min(window_end_, now + std::max(share, least_attempt_ms)));
+  attempt_end_ = std::min(window_end_, now + std::max(share, least_attempt_ms));
+  timer_.at(attempt_end_);
 
   Fault fault = Fault::source_address;
   std::string detail;
@@ -251,14 +254,35 @@ void Dial::connected(uv_tcp_t* tcp) {
 }
 
 void Dial::start_tls(std::string_view prefix) {
-  const auto& resume = destination_->resume[worker_.index][static_cast<size_t>(protocol_)];
-  auto engine = tls::Engine::client(destination_->tls, destination_->conf.tls_server_name, resume.get());
+  auto engine = tls::Engine::client(destination_->tls, destination_->conf.tls_server_name,
+                                    in_full_ ? nullptr : resume().kept.get());
   if (!engine) return attempt_failed(Fault::memory, "no memory for TLS");
+  // Half the time, so that there is as much for a handshake without, should this one come to nothing.
+  if (engine->offers_resumption())
+    timer_.at(worker_.now() + (attempt_end_ - std::min(attempt_end_, worker_.now())) / 2);
   stream_->read(true);
   stream_->start_tls(std::move(engine), {}, prefix);
 }
 
+Resume& Dial::resume() const { return destination_->resume[worker_.index][static_cast<size_t>(protocol_)]; }
+
+/// A handshake that would have resumed failed. What it would have resumed with may be the reason, so that is
+/// forgotten, and the same address is tried once more without it. Nothing is said about the host.
+bool Dial::again_in_full() {
+  if (!shaking() || !stream_->tls()->offers_resumption() || worker_.now() >= window_end_) return false;
+  log::debug("backend did not resume, shaking hands in full", {{"session", caller_.session},
+                                                               {"destination", destination_->conf.name},
+                                                               {"error", stream_->tls()->error()}});
+  resume().kept.reset();
+  resume().not_before = worker_.now() + resume_pause_ms;
+  in_full_ = true;
+  drop_attempt();
+  next_address();  // the same one
+  return true;
+}
+
 void Dial::stream_secured(Stream& stream) {
+  timer_.at(attempt_end_);
   count_handshake(worker_.cells.backend, stream.tls()->facts());
   if (!replay_) return established();
   std::string out;
@@ -305,16 +329,19 @@ void Dial::converse(protocols::ReplayStep step, const std::string& out) {
 }
 
 void Dial::stream_ended(Stream& stream, StreamEnd end) {
-  if (end != StreamEnd::tls)
+  if (end != StreamEnd::tls) {
+    if (again_in_full()) return;
     return shaking()
                ? attempt_failed(
                      Fault::backend_handshake,
                      fmt::format("{} closed the connection during the TLS handshake", target_.text()))
                : attempt_failed(Fault::backend_closed,
                                 fmt::format("{} closed the connection before the login", target_.text()));
+  }
   const tls::Failure failure = stream.tls()->failure();
   count_failure(worker_.cells.backend, failure);
   const bool refused = failure == tls::Failure::certificate;
+  if (!refused && again_in_full()) return;
   const Fault fault = refused            ? Fault::backend_certificate
                       : stream.flooded() ? Fault::backend_key_updates
                                          : Fault::backend_handshake;
@@ -327,6 +354,7 @@ void Dial::tick() {
     return round();
   }
   Waiter::cancel();
+  if (again_in_full()) return;
   if (worker_.now() >= window_end_) {
     drop_attempt();
     return fail(Fault::backend_timeout, last_detail_.empty()
@@ -342,6 +370,7 @@ void Dial::tick() {
 }
 
 void Dial::attempt_failed(Fault fault, std::string detail) {
+  if (stream_ && stream_->tls() && stream_->tls()->offers_resumption()) resume().kept.reset();
   drop_attempt();
   last_fault_ = fault;
   last_detail_ = std::move(detail);

@@ -70,6 +70,8 @@ class Dial final : Resolver::Waiter, StreamEvents {
   void connect(int fd);
   void connected(uv_tcp_t* tcp);
   void start_tls(std::string_view prefix);
+  bool again_in_full();
+  [[nodiscard]] Resume& resume() const;
   void established();
   void converse(protocols::ReplayStep step, const std::string& out);
   void tick();
@@ -92,6 +94,8 @@ class Dial final : Resolver::Waiter, StreamEvents {
 
   const uint64_t began_;  // nanoseconds of uv_hrtime, for the metric
   uint64_t window_end_;
+  uint64_t attempt_end_ = 0;
+  bool in_full_ = false;  // a handshake that would have resumed failed: no more of that
   uint32_t retries_left_;
   bool pausing_ = false;  // between two rounds
   bool over_ = false;

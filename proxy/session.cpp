@@ -22,6 +22,8 @@ namespace {
 constexpr size_t early_limit = 72 * 1024;
 /// After a last word or a broken leg, the other side has this long to take what was sent.
 constexpr uint64_t linger_ms = 1000;
+/// Less for a backend whose client is gone: together with what a bridge waits for its last words, a second.
+constexpr uint64_t bereaved_ms = 500;
 
 /// Unique in this process, and by its random start across restarts and replicas (forwarding.md 3.4).
 uint64_t next_number() {
@@ -177,6 +179,7 @@ void Session::dial() {
     login_->stage_began = uv_hrtime();
   }
   client_.read(!ahead());  // to notice a client that breaks off
+  watch_client();
   dial_->start();
 }
 
@@ -194,7 +197,8 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   story_->ready_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   login_->stage_began = uv_hrtime();
   phase_ = Phase::replaying;
-  timer_.in(static_cast<uint64_t>(settings().server.backend_timeout.count()));
+  deadline_ = worker_.now() + static_cast<uint64_t>(settings().server.backend_timeout.count());
+  watch_client();
   StreamEvents& events = *this;
   backend_->belong_to(events);
   if (protocols::is_premature(listener().conf.protocol, login_->backend_input.view()))
@@ -241,8 +245,8 @@ void Session::bridge() {
 void Session::backend_spoke() {
   const tls::Engine* engine = backend_->tls();
   if (!engine || !destination_) return;
-  if (auto resumption = engine->resumption())
-    destination_->resume[worker_.index][static_cast<size_t>(listener_->protocol)] = std::move(resumption);
+  Resume& resume = destination_->resume[worker_.index][static_cast<size_t>(listener_->protocol)];
+  if (worker_.now() >= resume.not_before) engine->renew(resume.kept);
   if (phase_ == Phase::bridging) destination_.reset();
 }
 
@@ -266,7 +270,9 @@ void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
   }
   if (phase_ == Phase::proxy_header) return read_header();
   if (phase_ == Phase::dialogue) return talk();
-  if (ahead()) client_.read(false);
+  if (!ahead()) return;
+  client_.read(false);
+  if (phase_ == Phase::dialing || phase_ == Phase::replaying) watch_client();
 }
 
 void Session::stream_ended(Stream& stream, StreamEnd end) {
@@ -294,7 +300,7 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
       if (broken) return close(Fault::client_gone, "while its backend was asked");
       client_over_ = true;  // an end of input is no break: what it sent still goes to the backend
       client_clean_ = end == StreamEnd::eof;
-      return;
+      return watch_client();
     default:
       return close(Fault::client_gone, "before anything was asked");
   }
@@ -324,7 +330,11 @@ void Session::tick() {
       if (tell_client(out)) close(Fault::timeout, "no login in time");
       return;
     }
+    case Phase::dialing:
     case Phase::replaying:
+      if (!client_.reading() && client_.broken())
+        return close(Fault::client_gone, "while its backend was asked");
+      if (phase_ == Phase::dialing || worker_.now() < deadline_) return watch_client();
       return unavailable(Fault::backend_silent, "the backend did not answer the login in time");
     case Phase::closing:
       client_.close();
@@ -367,7 +377,7 @@ void Session::close(Fault fault, std::string_view detail) {
 
   switch (fault) {
     case Fault::timeout:
-      if (talked) return linger(true);  // it was told; else there is nobody to say goodbye to
+      if (talked) return linger(true, linger_ms);  // it was told; else there is nobody to say goodbye to
       [[fallthrough]];
     case Fault::none:  // both ends are out already
     case Fault::tls_timeout:
@@ -377,20 +387,21 @@ void Session::close(Fault fault, std::string_view detail) {
       return settle(client_);
     default:
       // After a break the other side must not take what it got for the whole.
-      return linger(!bridged || row(fault).end != EndReason::error);
+      return linger(!bridged || row(fault).end != EndReason::error,
+                    fault == Fault::client_reset ? bereaved_ms : linger_ms);
   }
 }
 
 /// Ends our direction on whatever leg still works and waits a moment for its peer to end too: closing a
 /// socket with unread input resets it, and a reset may overtake our last bytes.
-void Session::linger(bool clean) {
+void Session::linger(bool clean, uint64_t patience) {
   for (Stream* stream : {&client_, backend_.get()}) {
     if (!stream || !stream->is_open()) continue;
     stream->belong_to(*this);
     if (!stream->finish(clean)) stream->close();
     stream->forget_input();
   }
-  timer_.in(linger_ms);
+  timer_.in(patience);
   if (backend_ && backend_->is_open() && backend_->input_over() && !backend_->queued()) backend_->close();
   settle(client_);
 }

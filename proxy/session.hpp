@@ -77,10 +77,11 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void header_absent();
   void handshake();
   void dial();
+  void watch_client();
   void bridge();
   void tick();
   void close(Fault fault, std::string_view detail = {});
-  void linger(bool clean);
+  void linger(bool clean, uint64_t patience);
   void settle(Stream& stream);
   void record(Fault fault, std::string_view detail) const;
 

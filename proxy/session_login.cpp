@@ -137,6 +137,15 @@ uint32_t Session::ttl() const {
   return believed ? std::min(own, *login_->credentials.ttl) : own;
 }
 
+/// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
+void Session::watch_client() {
+  const bool answering = phase_ == Phase::replaying;
+  const uint64_t look = worker_.now() + Bridge::look_ms;
+  if (!client_.reading()) return timer_.at(answering ? std::min(deadline_, look) : look);
+  if (answering) return timer_.at(deadline_);
+  timer_.stop();  // the dial has its own
+}
+
 void Session::route() {
   PreLogin& login = *login_;
   login.credentials = login.dialogue->take_login();

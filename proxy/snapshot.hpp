@@ -28,6 +28,12 @@
 
 namespace postern::proxy {
 
+/// What the next TLS connection of one worker and protocol may resume.
+struct Resume {
+  std::unique_ptr<tls::Resumption> kept;
+  uint64_t not_before = 0;  // on the loop's clock: nothing is kept for a while after it made a handshake fail
+};
+
 /// A backend: what the file says, how to speak TLS to it, how it fares.
 struct Destination {
   conf::DestinationConf conf;
@@ -38,7 +44,7 @@ struct Destination {
 
   mutable std::atomic<uint32_t> next_source{0};  // round robin over source_ips
   /// What the next TLS connection may resume; one row a worker, touched by that worker alone.
-  using ResumeRow = std::array<std::unique_ptr<tls::Resumption>, conf::protocol_count>;
+  using ResumeRow = std::array<Resume, conf::protocol_count>;
   mutable std::vector<ResumeRow> resume;
 };
 

@@ -3,6 +3,8 @@
 // look whether the stream is still open before going on.
 #include "proxy/stream.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -71,6 +73,17 @@ bool Stream::broken() const {
   if (!tcp_ || uv_fileno(reinterpret_cast<const uv_handle_t*>(tcp_), &fd) != 0) return true;
   pollfd poll_for{fd, 0, 0};
   return ::poll(&poll_for, 1, 0) > 0 && (poll_for.revents & (POLLERR | POLLHUP)) == (POLLERR | POLLHUP);
+}
+
+/// A peer that shut down one direction and one that closed look the same until something is sent to them.
+void Stream::probe() {
+  uv_os_fd_t fd = -1;
+  if (!tcp_ || uv_fileno(reinterpret_cast<const uv_handle_t*>(tcp_), &fd) != 0) return;
+  const int on = 1, seconds = 5, times = 4;
+  ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof seconds);
+  ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
 }
 
 // --- input ------------------------------------------------------------------------------------------

@@ -79,6 +79,9 @@ class Stream {
   [[nodiscard]] bool is_open() const { return tcp_ != nullptr; }
   /// True if the kernel reports the connection broken; for streams that are not reading.
   [[nodiscard]] bool broken() const;
+  /// For a peer that ended its direction: the kernel asks it now and then whether it is there at all, and
+  /// broken() tells.
+  void probe();
 
   [[nodiscard]] tls::Engine* tls() const { return engine_.get(); }
   [[nodiscard]] bool secured() const { return secured_; }

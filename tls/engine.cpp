@@ -45,6 +45,9 @@ struct Engine::Impl : Channel {
   bool established = false;
   bool peer_closed = false;
   bool closed = false;
+  bool resuming = false;          // client: the ClientHello offers to resume
+  bool ticket_too_large = false;  // client: the last ticket was, and is not kept
+  uint16_t ticket = 0;            // client: the size of the last ticket that this connection was given
 
   /// Sets `in` and `out` for the length of one call.
   class Call {
@@ -69,6 +72,7 @@ struct Engine::Impl : Channel {
   Verdict finish();
   void begin_turn(Moment moment);
   void tell(const Verdict& verdict);
+  void look_at_ticket();
   [[nodiscard]] std::string_view alpn() const;
 };
 
@@ -97,6 +101,13 @@ bool Engine::Impl::open_client(const SavedSession* session) {
   WOLFSSL* raw = ssl.get();
   if (!raw) return false;
   attach(raw, this);
+  wolfSSL_set_SessionTicket_cb(
+      raw,
+      [](WOLFSSL*, const unsigned char*, int size, void* self) {
+        static_cast<Impl*>(self)->ticket = static_cast<uint16_t>(size);
+        return 0;
+      },
+      this);
   if (!host.empty() && !conf::Ip::parse(host)) {
     std::string_view name = host;
     if (name.ends_with('.')) name.remove_suffix(1);
@@ -121,8 +132,10 @@ bool Engine::Impl::open_client(const SavedSession* session) {
   if (session && session->context == demands->id && session->host == host) {
     // A copy: two connections that resume at once would write into one session.
     if (WOLFSSL_SESSION* copy = wolfSSL_SESSION_dup(session->session)) {
-      wolfSSL_set_session(raw, copy);
+      resuming = wolfSSL_set_session(raw, copy) == WOLFSSL_SUCCESS;
       wolfSSL_SESSION_free(copy);
+      // Expired: the library does not offer it, and yet would mix what it holds with what comes.
+      if (!resuming) return open_client(nullptr);
     }
   }
   return true;
@@ -177,6 +190,7 @@ Verdict Engine::Impl::finish() {
     return {Failure::certificate, "the certificate was not checked", Alert::bad_certificate};
   if (client && demands->own) wolfSSL_UnloadCertsKeys(ssl.get());
   hello.reset();
+  look_at_ticket();
 #ifdef POSTERN_WOLFSSL_BUNDLED
   // The application protocol is the only extension that is still asked for.
   if (alpn().empty()) postern_forget_extensions(ssl.get());
@@ -198,6 +212,17 @@ void Engine::Impl::begin_turn(Moment moment) {
 /// The last word to a peer that broke the rules; nothing where it broke off itself.
 void Engine::Impl::tell(const Verdict& verdict) {
   if (verdict.failure != Failure::alert) postern_alert(ssl.get(), static_cast<int>(verdict.alert));
+}
+
+/// A ticket above the limit goes at once: for the rest of the conversation it would only be memory.
+void Engine::Impl::look_at_ticket() {
+  if (ticket == 0) return;
+  ticket_too_large = ticket > ticket_limit;
+  if (!ticket_too_large) return;
+  ticket = 0;
+  const unsigned char nothing = 0;
+  wolfSSL_set_SessionTicket(ssl.get(), &nothing, 1);  // a short one, so that the library frees the long one
+  wolfSSL_set_SessionTicket(ssl.get(), nullptr, 0);
 }
 
 Progress Engine::handshake(Input& in, Outbox& out) {
@@ -256,6 +281,7 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment
     }
     const auto room = std::min<size_t>(plain.size() - result.bytes, INT_MAX);
     const int n = wolfSSL_read(ssl, plain.data() + result.bytes, static_cast<int>(room));
+    my.look_at_ticket();
     if (n > 0) {
       result.bytes += static_cast<size_t>(n);
       continue;
@@ -348,18 +374,32 @@ std::string_view Engine::Impl::alpn() const {
   return {name, size};
 }
 
-std::unique_ptr<Resumption> Engine::resumption() const {
-  if (!impl_->client || !impl_->established) return nullptr;
-  if (!resumes_tls12 && wolfSSL_version(impl_->ssl.get()) != TLS1_3_VERSION) return nullptr;
-  WOLFSSL_SESSION* session = wolfSSL_get1_session(impl_->ssl.get());
-  if (!session) return nullptr;
+bool Engine::offers_resumption() const { return impl_->resuming; }
+
+// A session of the library holds the ticket it came with beside the secrets of the last handshake. They
+// belong together only if this handshake brought the ticket, or if TLS 1.2 resumed, which keeps the secrets.
+// Whoever offers another mixture is refused from then on.
+void Engine::renew(std::unique_ptr<Resumption>& kept) const {
+  const Impl& my = *impl_;
+  if (!my.client || !my.established) return;
+  WOLFSSL* ssl = my.ssl.get();
+  const bool tls13 = wolfSSL_version(ssl) == TLS1_3_VERSION, resumed = wolfSSL_session_reused(ssl) != 0;
+  if (my.resuming && !resumed) {
+    kept.reset();
+    // A session of TLS 1.2 is only ever offered as TLS 1.2: the next handshake is a free one.
+    if (!tls13) return;
+  }
+  if (my.ticket_too_large || (my.ticket == 0 && (tls13 || resumed))) return;
+  if (!tls13 && !resumes_tls12) return;
+  WOLFSSL_SESSION* session = wolfSSL_get1_session(ssl);
+  if (!session) return;
   auto keep = std::make_unique<SavedSession>();
   keep->session = wolfSSL_SESSION_dup(session);
   wolfSSL_SESSION_free(session);
-  if (!keep->session) return nullptr;
-  keep->context = impl_->client->impl().id;
-  keep->host = impl_->host;
-  return std::make_unique<Resumption>(keep.release());
+  if (!keep->session) return;
+  keep->context = my.client->impl().id;
+  keep->host = my.host;
+  kept = std::make_unique<Resumption>(keep.release());
 }
 
 Resumption::~Resumption() {

@@ -94,9 +94,15 @@ class Engine {
       const;                                    // the entry presented; "self-signed" for the built-in one
   [[nodiscard]] std::string_view alpn() const;  // negotiated protocol
 
-  /// Client side, after established and some reads (TLS 1.3 tickets arrive late): what a next connection
-  /// may resume with, or nullptr.
-  [[nodiscard]] std::unique_ptr<Resumption> resumption() const;
+  /// Client side: the ClientHello offers to resume. If the handshake fails, that may be the reason.
+  [[nodiscard]] bool offers_resumption() const;
+  /// Client side, after established and again after some reads (TLS 1.3 tickets arrive late): brings up to
+  /// date what a next connection may resume with. It stays as it is where this one resumed and the server
+  /// gave nothing new, and becomes null where the server would not resume and there is nothing better.
+  void renew(std::unique_ptr<Resumption>& kept) const;
+  /// A ticket travels in every ClientHello, which has to fit into a record, and is kept for each worker and
+  /// protocol: larger ones are not.
+  static constexpr size_t ticket_limit = 2048;
 
  private:
   Engine();

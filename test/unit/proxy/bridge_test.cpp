@@ -13,6 +13,7 @@
 
 #include <array>
 #include <chrono>
+#include <functional>
 #include <random>
 #include <string>
 #include <thread>
@@ -139,10 +140,13 @@ struct Bridged final : BridgeEvents {
     }
   }
   void backend_spoke() override {}
+  void begin(const Bridge::Before& before) {
+    bridge_started = true;
+    bridge->run(before);
+  }
   /// Runs the loop until the bridge is over or `ms` have passed; returns the milliseconds it took.
   uint64_t run(uint64_t ms, std::span<const uint8_t> early = {}) {
-    if (!bridge_started) bridge->run({early, {}, false, true});
-    bridge_started = true;
+    if (!bridge_started) begin({early, {}, false, true});
     const auto start = std::chrono::steady_clock::now();
     const auto passed = [&] {
       return static_cast<uint64_t>(
@@ -150,6 +154,7 @@ struct Bridged final : BridgeEvents {
               .count());
     };
     const auto turn = [&] {
+      if (between) between();
       uv_run(worker.loop(), UV_RUN_NOWAIT);
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     };
@@ -167,6 +172,7 @@ struct Bridged final : BridgeEvents {
     return took;
   }
   bool bridge_started = false;
+  std::function<void()> between;  // what the peers do, once a turn
 };
 
 }  // namespace
@@ -343,4 +349,184 @@ TEST_CASE("a stalled source that breaks is noticed though it is not read") {
   world.backend_peer = -1;
   CHECK(world.run(5000) < 2500);
   CHECK(world.fault == Fault::backend_reset);
+}
+
+// --- a client that is gone ----------------------------------------------------------------------------
+
+namespace {
+
+enum class Leaves { closes, resets, ends_then_closes };           // the client
+enum class Moment { before_the_bridge, at_once, during };         // relative to the hand-over
+enum class Says { behind_the_login, once, trickle, flood, end };  // the backend, when the client is gone
+constexpr const char* leaves_names[] = {"closes", "resets", "ends, then closes"};
+constexpr const char* moment_names[] = {"before the bridge", "at the hand-over", "during the bridge"};
+constexpr const char* says_names[] = {"bytes behind the login", "once", "now and then", "without end",
+                                      "and ends"};
+
+struct Departure {
+  Bridged world{20'000, 8192};
+
+  void leave(Leaves how) {
+    if (how == Leaves::resets) {
+      reset(world.client_peer);
+    } else {
+      if (how == Leaves::ends_then_closes) ::shutdown(world.client_peer, SHUT_WR);
+      ::close(world.client_peer);
+    }
+    world.client_peer = -1;
+  }
+  void turn(int ms) {
+    for (int i = 0; i < ms; ++i) {
+      uv_run(world.worker.loop(), UV_RUN_NOWAIT);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  void say(std::string_view words) const {
+    (void)!::send(world.backend_peer, words.data(), words.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  void hear(std::string_view words) { (void)world.client.write(bytes(words)); }
+  static std::span<const uint8_t> bytes(std::string_view text) {
+    return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+  }
+};
+
+constexpr std::string_view ok = "a OK in\r\n", behind = "* 1 EXISTS\r\n";
+
+/// One order of events; many of them run side by side.
+struct Order {
+  Leaves how;
+  Moment when;
+  Says what;
+  bool deaf;  // the backend does not read, and the client has said more than fits into a socket
+  Departure trial = {};
+  std::string much = std::string(deaf ? 3'000'000 : 0, 'u');
+  int turns = 0;
+  uint64_t took = 0;
+
+  /// The login's OK is the first thing that a closed client answers with a reset.
+  void log_in() {
+    if (when == Moment::before_the_bridge) {
+      trial.leave(how);
+      trial.world.client.read(true);
+      trial.turn(3);
+      REQUIRE(trial.world.client.input_over());
+    }
+    trial.hear(ok);
+    if (when == Moment::at_once) trial.leave(how);
+    trial.turn(2);
+  }
+  void hand_over() {
+    Bridge::Before before;
+    before.client_over = trial.world.client.input_over();
+    before.from_client = Departure::bytes(much);
+    if (what == Says::behind_the_login) before.from_backend = Departure::bytes(behind);
+    trial.world.begin(before);
+    if (when != Moment::during) return;
+    trial.turn(2);
+    trial.leave(how);
+  }
+  void turn(uint64_t now) {
+    if (trial.world.fault) return;
+    const int at = turns++;
+    if (what == Says::flood) trial.say(std::string(20'000, 'f'));
+    if (what == Says::trickle && at % 5 == 0) trial.say("* 2 EXISTS\r\n");
+    if ((what == Says::once || what == Says::end) && at == 0) trial.say("* 2 EXISTS\r\n");
+    if (what == Says::end && at == 0) ::shutdown(trial.world.backend_peer, SHUT_WR);
+    uv_run(trial.world.worker.loop(), UV_RUN_NOWAIT);
+    took = now;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a client that is gone ends the bridge within a second, in every order of events") {
+  std::vector<std::unique_ptr<Order>> orders;
+  for (const Leaves how : {Leaves::closes, Leaves::resets, Leaves::ends_then_closes})
+    for (const Moment when : {Moment::before_the_bridge, Moment::at_once, Moment::during})
+      for (const Says what : {Says::behind_the_login, Says::once, Says::trickle, Says::flood, Says::end})
+        for (const bool deaf : {false, true}) {
+          if (when == Moment::before_the_bridge && how == Leaves::resets) continue;  // no bridge is made then
+          if (when == Moment::during && what == Says::behind_the_login) continue;
+          orders.push_back(std::unique_ptr<Order>(new Order{how, when, what, deaf}));
+        }
+  for (const auto& order : orders) {
+    order->log_in();
+    order->hand_over();
+  }
+  const uint64_t began = uv_hrtime();
+  for (bool all = false; !all;) {
+    const uint64_t now = (uv_hrtime() - began) / 1'000'000;
+    if (now > 5000) break;
+    all = true;
+    for (const auto& order : orders) {
+      order->turn(now);
+      all = all && order->trial.world.fault;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  for (const auto& order : orders) {
+    INFO("the client ", leaves_names[static_cast<int>(order->how)], " ",
+         moment_names[static_cast<int>(order->when)],
+         "; the backend speaks: ", says_names[static_cast<int>(order->what)],
+         order->deaf ? ", and does not read" : "");
+    CHECK(order->trial.world.fault);
+    CHECK(order->took < 1500);  // a second, and a shared machine
+  }
+}
+
+TEST_CASE("a client that only ended its direction is not taken for gone") {
+  Departure trial;
+  Bridged& world = trial.world;
+  world.run(20);
+  ::shutdown(world.client_peer, SHUT_WR);
+  int turns = 0;
+  size_t said = 0;
+  world.between = [&] {
+    if (++turns % 400 == 0 && said < 20) {
+      trial.say("x");
+      ++said;
+    }
+  };
+  world.run(1500);
+  CHECK_FALSE(world.fault);
+  world.between = nullptr;
+  ::shutdown(world.backend_peer, SHUT_WR);
+  world.run(1000);
+  CHECK(world.fault == Fault::none);
+  CHECK(receive_all(world.client_peer).bytes == said);
+}
+
+TEST_CASE("a client that closed while nobody speaks is found out by asking its kernel") {
+  Departure trial;
+  Bridged& world = trial.world;
+  world.run(20);
+  const int second = 1;  // how long the kernel remembers a connection that nobody owns
+  ::setsockopt(world.client_peer, IPPROTO_TCP, TCP_LINGER2, &second, sizeof second);
+  trial.leave(Leaves::closes);
+  const uint64_t took = world.run(15'000);
+  CHECK(world.fault == Fault::client_reset);
+  CHECK(took < 12'000);
+}
+
+TEST_CASE("the last words of a client that is gone reach the backend") {
+  for (const bool over : {false, true}) {
+    Departure trial;
+    Bridged& world = trial.world;
+    const std::string words = "b LOGOUT\r\n";
+    if (!over) REQUIRE(::send(world.client_peer, words.data(), words.size(), 0) == ssize_t(words.size()));
+    trial.leave(Leaves::closes);
+    if (over) {
+      world.client.read(true);
+      trial.turn(10);
+    }
+    trial.hear(ok);
+    trial.turn(5);
+    Bridge::Before before;
+    before.client_over = over;
+    if (over) before.from_client = Departure::bytes(words);
+    before.from_backend = Departure::bytes(behind);
+    world.begin(before);
+    CHECK(world.run(5000) < 1500);
+    CHECK(receive_all(world.backend_peer).bytes == words.size());
+  }
 }

@@ -100,6 +100,13 @@ inline Tickets ticket_keys(const conf::TicketConf& conf = {}) {
   return made;
 }
 
+/// What a conversation leaves for the next one that resumes.
+inline std::unique_ptr<Resumption> left_by(const Engine& engine) {
+  std::unique_ptr<Resumption> kept;
+  engine.renew(kept);
+  return kept;
+}
+
 /// One direction: what the sender's engine appended and the other has not taken yet.
 struct Wire {
   Outbox box;

@@ -72,7 +72,7 @@ TEST_CASE(
         }
         ++good;
         resumed += pair.server->facts().resumed;
-        saved[which] = pair.client->resumption();
+        pair.client->renew(saved[which]);
       }
     });
   for (int i = 0; i < 40; ++i) {
