@@ -188,6 +188,7 @@ struct ServerConf {
   Duration bridge_idle = std::chrono::seconds(1800);
   Duration backend_timeout = std::chrono::seconds(10);
   uint32_t backend_connect_retries = 1;
+  Duration stale_addresses = std::chrono::hours(24);
   uint32_t host_down_threshold = 5;
   uint32_t host_down_min_clients = 2;
   Duration host_down_cooldown = std::chrono::seconds(30);

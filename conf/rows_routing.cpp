@@ -268,7 +268,9 @@ std::span<const Row<LegFile>> Rows<LegFile>::all() {
 
 std::span<const Row<DestinationConf>> Rows<DestinationConf>::all() {
   static constexpr std::array rows = {
-      key<&DestinationConf::host>("host", "Host name or IP address.",
+      key<&DestinationConf::host>("host",
+                                  "Host name or IP address. A name means what `getent ahosts` says; an "
+                                  "answer serves for 5 s, and the first 64 of its addresses are tried.",
                                   {.required = true, .check = check_host}),
       key<&DestinationConf::tls_server_name>("tls_server_name",
                                              "Name expected in the backend's certificate; unset: `host`.",

@@ -208,6 +208,10 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
           "backend_timeout", "Limit for reaching a backend, and again for logging in there.", positive),
       key<&ServerConf::backend_connect_retries>("backend_connect_retries",
                                                 "Further attempts after a failure that may pass."),
+      key<&ServerConf::stale_addresses>(
+          "stale_addresses",
+          "How long the last good addresses of a destination's name go on being used while no name server "
+          "answers. An answer that there is no such name, given twice, ends it sooner. `0s`: not at all."),
       key<&ServerConf::host_down_threshold>("host_down_threshold",
                                             "Failures in a row that mark a destination down; 0: never."),
       key<&ServerConf::host_down_min_clients>(

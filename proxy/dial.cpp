@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The order of protocols.md 1.6. Every path ends in exactly one of succeed(), fail() and cancel().
+// The order of protocols.md 1.6; how it comes by addresses is in dial_addresses.cpp. Every path ends in
+// exactly one of succeed(), fail() and cancel().
 #include "proxy/dial.hpp"
 
 #include <fmt/core.h>
-#include <ifaddrs.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
@@ -23,21 +19,9 @@ namespace postern::proxy {
 namespace {
 
 constexpr uint64_t retry_pause_ms = 200;
-constexpr uint64_t least_attempt_ms = 250;
+constexpr uint64_t name_pause_ms = NameTimes{}.again;  // sooner, nothing new is known of a name
 /// A backend that does not get along with resumption costs a second handshake this often, not at every login.
 constexpr uint64_t resume_pause_ms = 10 * 60 * 1000;
-
-bool is_local(const conf::Ip& ip) {
-  if (ip.is_loopback() || ip.is_any()) return true;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return false;
-  bool found = false;
-  for (const ifaddrs* at = list; at && !found; at = at->ifa_next)
-    if (at->ifa_addr && (at->ifa_addr->sa_family == AF_INET || at->ifa_addr->sa_family == AF_INET6))
-      found = conf::SocketAddress::from(at->ifa_addr).ip == ip;
-  ::freeifaddrs(list);
-  return found;
-}
 
 }  // namespace
 
@@ -88,92 +72,10 @@ void Dial::cancel() {
   drop_attempt();
 }
 
-// --- addresses --------------------------------------------------------------------------------------
-
-void Dial::round() {
-  next_ = 0;
-  if (destination_->literal) {
-    addresses_ = {*destination_->literal};
-    return next_address();
-  }
-  timer_.at(window_end_);
-  if (const char* error = worker_.resolver->resolve(destination_->conf.host, *this))
-    attempt_failed(Fault::resolve, fmt::format("cannot resolve {}: {}", destination_->conf.host, error));
-}
-
-void Dial::resolved(const std::vector<conf::Ip>& addresses, const char* error) {
-  addresses_ = addresses;
-  if (addresses_.empty())
-    return attempt_failed(Fault::resolve,
-                          fmt::format("cannot resolve {}: {}", destination_->conf.host, error));
-  next_address();
-}
-
-bool Dial::is_self(const conf::SocketAddress& address) const {
-  return std::ranges::any_of(*snapshot_->own, [&](const conf::SocketAddress& own) {
-    return own.port == address.port && (own.ip == address.ip || (own.ip.is_any() && is_local(address.ip)));
-  });
-}
-
-void Dial::next_address() {
-  const uint64_t now = worker_.now();
-  if (now >= window_end_) return fail(Fault::backend_timeout, "no connection within backend_timeout");
-  target_ = {addresses_[next_], leg_->port};
-  if (is_self(target_)) return fail(Fault::loop, fmt::format("{} is this process", target_.text()));
-
-  // A silent address must not eat the window of those behind it.
-  const uint64_t share = (window_end_ - now) / (addresses_.size() - next_);
-  attempt_end_ = std::min(window_end_, now + std::max(share, least_attempt_ms));
-  timer_.at(attempt_end_);
-
-  Fault fault = Fault::source_address;
-  std::string detail;
-  const int fd = open_socket(fault, detail);
-  if (fd < 0) return attempt_failed(fault, std::move(detail));
-  connect(fd);
-}
-
-/// A socket of the target's family, bound to the next fitting source address if any are configured.
-int Dial::open_socket(Fault& fault, std::string& detail) {
-  const bool v4 = target_.ip.is_v4();
-  conf::SocketAddress source;
-  const auto& sources = destination_->conf.source_ips;
-  if (!sources.empty()) {
-    std::vector<conf::Ip> fitting;
-    std::ranges::copy_if(sources, std::back_inserter(fitting),
-                         [&](const conf::Ip& ip) { return ip.is_v4() == v4; });
-    if (fitting.empty()) {
-      detail = fmt::format("no source address fits {}", target_.ip.text());
-      return -1;
-    }
-    source.ip = fitting[destination_->next_source.fetch_add(1, std::memory_order_relaxed) % fitting.size()];
-  }
-  const int fd = ::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) {
-    fault = Fault::memory;  // ours, not the backend's
-    detail = fmt::format("socket: {}", uv_strerror(-errno));
-    return -1;
-  }
-  const int on = 1;
-  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  if (!sources.empty()) {
-    // The port is chosen at connect, per destination, so that many sources times many backends do not run
-    // out.
-    ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    sockaddr_storage address{};
-    const socklen_t size = source.to(address);
-    if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) != 0) {
-      detail = fmt::format("bind {}: {}", source.ip.text(), uv_strerror(-errno));
-      ::close(fd);
-      return -1;
-    }
-  }
-  return fd;
-}
-
 // --- one attempt ------------------------------------------------------------------------------------
 
-void Dial::connect(int fd) {
+/// False: it has failed already, and the failure is noted.
+bool Dial::connect(int fd) {
   auto* tcp = new uv_tcp_t;
   uv_tcp_init(worker_.loop(), tcp);
   tcp->data = nullptr;
@@ -181,12 +83,13 @@ void Dial::connect(int fd) {
   if (const int status = uv_tcp_open(tcp, fd); status != 0) {
     ::close(fd);
     uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
-    return attempt_failed(Fault::connect, uv_strerror(status));
+    note_failure(Fault::connect, uv_strerror(status));
+    return false;
   }
-  auto* attempt = new Connecting;
-  attempt->tcp = tcp;
-  attempt->dial = this;
-  attempt->request.data = attempt;
+  auto* begun = new Connecting;
+  begun->tcp = tcp;
+  begun->dial = this;
+  begun->request.data = begun;
   sockaddr_storage address{};
   target_.to(address);
   const auto done = [](uv_connect_t* request, int status) {
@@ -199,14 +102,15 @@ void Dial::connect(int fd) {
     self->dial->attempt_failed(
         Fault::connect, fmt::format("connect {}: {}", self->dial->target_.text(), uv_strerror(status)));
   };
-  const int status =
-      uv_tcp_connect(&attempt->request, tcp, reinterpret_cast<const sockaddr*>(&address), done);
+  const int status = uv_tcp_connect(&begun->request, tcp, reinterpret_cast<const sockaddr*>(&address), done);
   if (status != 0) {
-    delete attempt;
+    delete begun;
     uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
-    return attempt_failed(Fault::connect, fmt::format("connect {}: {}", target_.text(), uv_strerror(status)));
+    note_failure(Fault::connect, fmt::format("connect {}: {}", target_.text(), uv_strerror(status)));
+    return false;
   }
-  connecting_ = attempt;
+  connecting_ = begun;
+  return true;
 }
 
 /// Forgets what an attempt got to; the next begins from nothing.
@@ -353,37 +257,46 @@ void Dial::tick() {
     pausing_ = false;
     return round();
   }
-  Waiter::cancel();
+  if (looking_since_) return look_up();
   if (again_in_full()) return;
   if (worker_.now() >= window_end_) {
     drop_attempt();
-    return fail(Fault::backend_timeout, last_detail_.empty()
-                                            ? std::string("not ready within backend_timeout")
+    return out_of_time(last_detail_.empty() ? std::string("not ready within backend_timeout")
                                             : "backend_timeout; before that " + last_detail_);
   }
   const bool open = stream_ && stream_->is_open();
   const char* missing = shaking() ? "complete TLS" : open ? "get to the login" : "answer";
-  attempt_failed(shaking() ? Fault::backend_handshake
-                 : open    ? Fault::backend_silent
-                           : Fault::connect,
+  attempt_failed(name_was_slow() ? Fault::name_server
+                 : shaking()     ? Fault::backend_handshake
+                 : open          ? Fault::backend_silent
+                                 : Fault::connect,
                  fmt::format("{} did not {} in time", target_.text(), missing));
+}
+
+void Dial::note_failure(Fault fault, std::string detail) {
+  last_fault_ = fault;
+  last_detail_ = std::move(detail);
 }
 
 void Dial::attempt_failed(Fault fault, std::string detail) {
   if (stream_ && stream_->tls() && stream_->tls()->offers_resumption()) resume().kept.reset();
   drop_attempt();
-  last_fault_ = fault;
-  last_detail_ = std::move(detail);
-  const bool retryable = row(fault).retryable;
-  if (retryable && fault != Fault::resolve && ++next_ < addresses_.size()) return next_address();
-  if (!retryable || retries_left_ == 0) return fail(last_fault_, last_detail_);
+  note_failure(fault, std::move(detail));
+  if (row(fault).retryable && addresses_ && ++next_ < addresses_->size()) return next_address();
+  again_or_fail();
+}
+
+void Dial::again_or_fail() {
+  if (!row(last_fault_).retryable || retries_left_ == 0) return fail(last_fault_, last_detail_);
   --retries_left_;
-  const uint64_t again = worker_.now() + retry_pause_ms;
+  const uint64_t again = worker_.now() + (addresses_ ? retry_pause_ms : name_pause_ms);
   if (again >= window_end_) return fail(last_fault_, last_detail_);
   log::debug("backend attempt failed, trying again", {{"session", caller_.session},
                                                       {"destination", destination_->conf.name},
-                                                      {"fault", label(fault)},
+                                                      {"fault", label(last_fault_)},
                                                       {"error", last_detail_}});
+  retrying_ = addresses_ != nullptr;
+  addresses_.reset();
   pausing_ = true;
   timer_.at(again);
 }

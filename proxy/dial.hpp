@@ -57,7 +57,7 @@ class Dial final : Resolver::Waiter, StreamEvents {
   struct Connecting;
 
   // Resolver::Waiter
-  void resolved(const std::vector<conf::Ip>& addresses, const char* error) override;
+  void name_learned() override { look_up(); }
   // StreamEvents, until the stream is handed over
   void stream_secured(Stream& stream) override;
   void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
@@ -65,9 +65,12 @@ class Dial final : Resolver::Waiter, StreamEvents {
   void stream_drained(Stream&) override {}
 
   void round();
+  void look_up();
+  void name_unanswered(const std::string& detail);
+  void out_of_time(const std::string& detail);
   void next_address();
-  int open_socket(Fault& fault, std::string& detail);
-  void connect(int fd);
+  int open_socket();
+  bool connect(int fd);
   void connected(uv_tcp_t* tcp);
   void start_tls(std::string_view prefix);
   bool again_in_full();
@@ -75,13 +78,17 @@ class Dial final : Resolver::Waiter, StreamEvents {
   void established();
   void converse(protocols::ReplayStep step, const std::string& out);
   void tick();
+  void note_failure(Fault fault, std::string detail);
   void attempt_failed(Fault fault, std::string detail);
+  void again_or_fail();
   void fail(Fault fault, const std::string& detail);
   void succeed();
   void drop_attempt();
   [[nodiscard]] bool shaking() const { return stream_ && stream_->tls() && !stream_->secured(); }
-  [[nodiscard]] bool is_self(const conf::SocketAddress& address) const;
   [[nodiscard]] std::string proxy_header() const;
+  [[nodiscard]] uint64_t window() const;
+  /// Waiting for the name has eaten so much of the window that what is late now says nothing about the host.
+  [[nodiscard]] bool name_was_slow() const { return looked_up_ms_ > window() / 2; }
 
   Worker& worker_;
   std::shared_ptr<const Snapshot> snapshot_;
@@ -97,12 +104,15 @@ class Dial final : Resolver::Waiter, StreamEvents {
   uint64_t attempt_end_ = 0;
   bool in_full_ = false;  // a handshake that would have resumed failed: no more of that
   uint32_t retries_left_;
-  bool pausing_ = false;  // between two rounds
+  bool pausing_ = false;   // between two rounds
+  bool retrying_ = false;  // the addresses of an earlier round have failed
   bool over_ = false;
   std::unique_ptr<Trial> trial_;
 
-  std::vector<conf::Ip> addresses_;
+  Addresses addresses_;  // null: not known yet
   size_t next_ = 0;
+  uint64_t looking_since_ = 0;  // 0: not waiting for the name
+  uint64_t looked_up_ms_ = 0;   // of the window, spent on that
   conf::SocketAddress target_;
   Connecting* connecting_ = nullptr;
   std::unique_ptr<Stream> stream_, spent_;

@@ -207,6 +207,20 @@ void health(Page& page, const Counters& counters, const Observed& seen) {
   page.counter({}, seen.log_dropped);
 }
 
+void names(Page& page, const Observed& seen) {
+  page.family(
+      "postern_name_lookups_total", MetricType::Counter,
+      "Lookups of destinations' names: found, absent (no such name, or it has no address), or silent (no"
+      " answer, or none that says anything).");
+  for (size_t i = 0; i < name_result_names.size(); ++i)
+    page.counter({{"result", name_result_names[i]}}, seen.names.lookups[i]);
+  page.family("postern_name_lookups_active", MetricType::Gauge, "Lookups of names under way now.");
+  page.gauge({}, seen.names.in_flight);
+  page.family("postern_name_last_good_total", MetricType::Counter,
+              "Times the last good addresses of a name were used because no answer was to be had.");
+  page.counter({}, seen.names.last_good_uses);
+}
+
 /// The names every exporter uses.
 void process(Page& page, const Observed& seen) {
   page.family("process_start_time_seconds", MetricType::Gauge, "Start of the process, as a Unix time stamp.");
@@ -236,6 +250,7 @@ std::string exposition(const Counters& counters, const Observed& observed) {
   expose_logins(page, counters, observed);
   traffic(page, counters);
   destinations(page, observed);
+  names(page, observed);
   health(page, counters, observed);
   process(page, observed);
   return page.text();

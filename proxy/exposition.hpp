@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "proxy/counters.hpp"
+#include "proxy/name_service.hpp"
 #include "proxy/stale.hpp"
 
 namespace postern::proxy {
@@ -51,6 +52,7 @@ struct Observed {
   uint64_t log_dropped = 0;
   uint64_t cache_entries = 0;
   uint64_t mappings = 0;
+  NameService::Counts names;
   ProcessFacts process = process_facts();
 };
 

@@ -36,6 +36,7 @@ constexpr std::array<FaultRow, fault_count> rows = {{
     {Fault::loop, "loop", us, false, Stage::none, error, no},
     {Fault::breaker_open, "breaker_open", backend, false, Stage::none, error, no},
     {Fault::resolve, "resolve", backend, true, Stage::connect, error, no},
+    {Fault::name_server, "name_server", backend, true, Stage::none, error, no},
     {Fault::source_address, "source_address", us, true, Stage::connect, error, no},
     {Fault::connect, "connect", backend, true, Stage::connect, error, no},
     {Fault::backend_timeout, "backend_timeout", backend, false, Stage::connect, error, no},

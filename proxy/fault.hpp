@@ -37,6 +37,7 @@ enum class Fault : uint8_t {
   loop,                 // the destination is Postern itself, or the forwarding TTL ran out
   breaker_open,         // the destination is marked down
   resolve,              // its name has no address
+  name_server,          // no answer about its name in time
   source_address,       // no source address fits or can be bound
   connect,              // no TCP connection
   backend_timeout,      // the establishment window ran out
@@ -52,7 +53,7 @@ enum class Fault : uint8_t {
   plaintext_leg,        // credentials may not go over this leg
   memory,               // no memory or descriptors for it
 };
-inline constexpr size_t fault_count = 38;
+inline constexpr size_t fault_count = 39;
 
 enum class Blame : uint8_t { nobody, client, backend, us };
 

@@ -1,26 +1,22 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Names to addresses without blocking the loop. Those who ask for one name at the same time share one
-// lookup, so a hung name server costs one pool thread a name and worker, not one a client.
+// One loop's door to the names: who on this loop waits for which name.
 #pragma once
 
-#include <uv.h>
-
+#include <functional>
 #include <map>
-#include <memory>
 #include <string>
-#include <vector>
 
-#include "conf/address.hpp"
+#include "proxy/name_service.hpp"
 
 namespace postern::proxy {
 
-class Resolver {
+class Resolver final : NameService::Asker {
  public:
   /// Someone waiting. Leaves the queue when destroyed or cancelled.
   class Waiter {
    public:
-    /// In resolver order, without duplicates; empty: `error` says why.
-    virtual void resolved(const std::vector<conf::Ip>& addresses, const char* error) = 0;
+    /// Something was learned: ask again. No longer in the queue.
+    virtual void name_learned() = 0;
     void cancel();
     Waiter() = default;
     Waiter(const Waiter&) = delete;
@@ -29,25 +25,27 @@ class Resolver {
 
    private:
     friend class Resolver;
-    std::vector<Waiter*>* queue_ = nullptr;
+    Waiter** back_ = nullptr;  // what points here; null: in no queue
+    Waiter* next_ = nullptr;
   };
 
-  explicit Resolver(uv_loop_t* loop);
+  /// `post`: from any thread, has learned() called with the name on this loop, or never, if this is gone.
+  Resolver(NameService& names, std::function<void(std::string name)> post);
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
   ~Resolver();
 
-  /// The answer never comes before this returns. A lookup that could not even begin gives its error, and
-  /// no answer comes.
-  const char* resolve(const std::string& host, Waiter& waiter);
-  [[nodiscard]] size_t in_flight() const { return lookups_.size(); }
+  /// As NameService::ask. If the reply is wait, `waiter` is told, never before this returns.
+  NameService::Reply ask(const std::string& name, uint64_t stale, bool retry, Waiter& waiter);
+  /// On this loop, by way of `post`.
+  void tell(const std::string& name);
 
  private:
-  struct Lookup;
-  void finish(Lookup& lookup, int status, addrinfo* list);
+  void learned(const std::string& name) override { post_(name); }
 
-  uv_loop_t* loop_;
-  std::map<std::string, std::unique_ptr<Lookup>, std::less<>> lookups_;
+  NameService& names_;
+  const std::function<void(std::string name)> post_;
+  std::map<std::string, Waiter*, std::less<>> queues_;
 };
 
 }  // namespace postern::proxy

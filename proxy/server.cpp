@@ -68,10 +68,8 @@ int Server::run() {
                               {"config", file_}});
   uv_run(&loop_, UV_RUN_DEFAULT);
   log::stop();
-  // A name lookup that hangs in the pool must not hold up the exit.
-  const bool hung =
-      std::ranges::any_of(workers_, [](const auto& worker) { return worker->lookups_abandoned(); });
-  if (hung) ::_exit(0);
+  // What a lookup that hangs may still use is left to it, and nobody waits for it.
+  if (names_.in_flight() != 0) ::_exit(0);
   return 0;
 }
 
@@ -179,7 +177,8 @@ void Server::open() {
   }
 
   for (size_t i = 0; i < counters_->workers.size(); ++i) {
-    workers_.push_back(std::make_unique<Worker>(i, *counters_, [this] { post([this] { worker_idle(); }); }));
+    workers_.push_back(
+        std::make_unique<Worker>(i, *counters_, names_, [this] { post([this] { worker_idle(); }); }));
     workers_.back()->adopt(snapshot_);  // before its thread runs
   }
   for (BoundAddress& address : bound_->listeners) {
@@ -265,6 +264,7 @@ std::string Server::metrics() const {
   observed.log_dropped = log::dropped();
   observed.cache_entries = snapshot_->cache->entries();
   observed.mappings = snapshot_->mapping->size();
+  observed.names = names_.counts();
   return exposition(*counters_, observed);
 }
 

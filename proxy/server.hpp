@@ -15,6 +15,7 @@
 #include "conf/load.hpp"
 #include "proxy/confinement.hpp"
 #include "proxy/counters.hpp"
+#include "proxy/name_service.hpp"
 #include "proxy/probe_server.hpp"
 #include "proxy/snapshot.hpp"
 #include "proxy/sockets.hpp"
@@ -74,6 +75,7 @@ class Server {
   std::shared_ptr<const Snapshot> snapshot_;
   std::optional<Bound> bound_;
   std::vector<conf::Problem> warnings_;  // of the start, logged once the log runs
+  NameService names_;
   std::vector<std::unique_ptr<Worker>> workers_;
 
   std::unique_ptr<ProbeServer> probes_;

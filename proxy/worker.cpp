@@ -17,11 +17,15 @@ constexpr uint64_t lag_period_ms = 1000;
 
 }  // namespace
 
-Worker::Worker(size_t number, Counters& counters, std::function<void()> idle)
+Worker::Worker(size_t number, Counters& counters, NameService& names, std::function<void()> idle)
     : index(number), cells(counters.workers[number]), idle_(std::move(idle)) {
   uv_loop_init(&loop_);
   timers.emplace(&loop_);
-  resolver.emplace(&loop_);
+  resolver.emplace(names, [this](std::string name) {
+    post([this, name = std::move(name)] {
+      if (resolver) resolver->tell(name);
+    });
+  });
 
   uv_async_init(&loop_, &inbox_signal_,
                 [](uv_async_t* handle) { static_cast<Worker*>(handle->data)->run_inbox(); });
@@ -135,7 +139,6 @@ void Worker::stop() {
     if (first_) retire(*first_);  // no time to linger
   }
   dead_.clear();
-  lookups_abandoned_ = resolver->in_flight() != 0;
   resolver.reset();
   snapshot_.reset();
   lag_probe_.reset();
@@ -143,7 +146,6 @@ void Worker::stop() {
   for (uv_handle_t* handle :
        {reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&undertaker_)})
     uv_close(handle, nullptr);
-  if (lookups_abandoned_) uv_stop(&loop_);  // it would wait for the name server otherwise
 }
 
 }  // namespace postern::proxy

@@ -28,7 +28,7 @@ struct Snapshot;
 class Worker {
  public:
   /// `idle` is called on this thread whenever draining has left no session.
-  Worker(size_t index, Counters& counters, std::function<void()> idle);
+  Worker(size_t index, Counters& counters, NameService& names, std::function<void()> idle);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -36,8 +36,6 @@ class Worker {
   // --- any thread -----------------------------------------------------------------------------------
   void start();
   void join();
-  /// After join(): a name lookup was still on the pool when the loop ended.
-  [[nodiscard]] bool lookups_abandoned() const { return lookups_abandoned_; }
   void post(std::function<void()> task);
 
   // --- this worker's thread, by way of post() ---------------------------------------------------------
@@ -96,7 +94,6 @@ class Worker {
   std::vector<std::unique_ptr<Session>> dead_;
   bool draining_ = false;
   bool stopping_ = false;
-  bool lookups_abandoned_ = false;
   std::function<void()> idle_;
   std::thread thread_;
 };

@@ -8,6 +8,7 @@ import time
 
 import wire
 from harness import Skip, test
+from nameserver import NameServer
 
 
 def to(t, port, **settings):
@@ -90,9 +91,12 @@ def test_of_two_addresses_the_one_that_answers_is_used_whichever_it_is(t):
         assert failures(daemon) == 0, "an address that does not answer is no failure while another one does"
 
 
-@test(quick=True)
+@test(quick=True, root=True, needs=("unshare", "mount"))
 def test_a_name_that_does_not_resolve_ends_the_session_without_a_byte(t):
-    daemon = to(t, t.port(), destination__relay__host="nowhere.invalid", server__backend_timeout="3s")
+    conf = t.base(t.port())
+    conf["destination.relay.host"] = "nowhere.invalid"
+    conf["server"].update(backend_connect_retries=0, backend_timeout="3s")
+    daemon = t.postern(conf, wrap=NameServer(t).wrap())
     record = refused(daemon)
     assert (record["msg"], record["reason"]) == ("connection closed", "resolve"), record
     assert "nowhere.invalid" in record["error"], record

@@ -98,7 +98,8 @@ const bool prepared = (ignore_sigpipe(), true);  // as main() does
 /// A worker run on the test's thread, two streams and a bridge between them.
 struct Bridged final : BridgeEvents {
   Counters counters{1};
-  Worker worker{0, counters, nullptr};
+  NameService names;
+  Worker worker{0, counters, names, nullptr};
   struct Unowned final : StreamEvents {
     void stream_secured(Stream&) override {}
     void stream_data(Stream&, std::span<const uint8_t>) override {}

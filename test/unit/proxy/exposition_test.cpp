@@ -30,6 +30,9 @@ Observed observed() {
   o.start_time = 1'795'000'000.5;
   o.ready = true;
   o.log_dropped = 3;
+  o.names.lookups = {7, 2, 1};
+  o.names.last_good_uses = 40;
+  o.names.in_flight = 1;
   return o;
 }
 
@@ -117,6 +120,10 @@ TEST_CASE("counts of all workers are added up") {
            "postern_accept_pauses_total 1",
            "postern_destination_down{destination=\"old\"} 1",
            "postern_destination_consecutive_failures{destination=\"old\"} 6",
+           "postern_name_lookups_total{result=\"found\"} 7",
+           "postern_name_lookups_total{result=\"silent\"} 1",
+           "postern_name_lookups_active 1",
+           "postern_name_last_good_total 40",
            "postern_reloads_total{result=\"ok\"} 2",
            "postern_log_records_dropped_total 3",
            "process_start_time_seconds 1795000000.5",
