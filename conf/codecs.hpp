@@ -65,6 +65,20 @@ struct Codec<Duration> {
 };
 
 template <>
+struct Codec<Size> {
+  static bool read(Reader& reader, const Limits& limits, const Node& node, const std::string& path,
+                   Size& out) {
+    return read_size(reader, limits, node, path, out);
+  }
+  static TypeDoc type(const Limits&) {
+    TypeDoc doc(TypeDoc::Shape::text, "size");
+    doc.pattern = R"(^\s*[0-9]+\s*(B|KiB|MiB|GiB)\s*$)";
+    return doc;
+  }
+  static std::string text(Size value, const Limits&) { return size_text(value); }
+};
+
+template <>
 struct Codec<std::string> {
   static bool read(Reader& reader, const Limits& limits, const Node& node, const std::string& path,
                    std::string& out) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +16,13 @@
 namespace postern::conf {
 
 using Duration = std::chrono::milliseconds;
+
+/// An amount of memory.
+struct Size {
+  uint64_t bytes = 0;
+  auto operator<=>(const Size&) const = default;
+};
+inline constexpr uint64_t mebibyte = uint64_t{1} << 20;
 
 enum class Protocol : uint8_t { imap, pop3, managesieve, submission, smtp, lmtp, http };
 inline constexpr size_t protocol_count = 7;
@@ -125,6 +133,7 @@ struct ListenerConf {
   ProxyMode proxy_protocol = ProxyMode::off;
   std::vector<Cidr> proxy_trusted;
   uint32_t max_connections = 8192;
+  uint32_t max_connections_per_client = 1024;  // effective: never zero
   Duration preauth_timeout = std::chrono::seconds(30);
   uint32_t max_auth_attempts = 3;
   uint32_t max_errors = 20;
@@ -199,6 +208,7 @@ struct ServerConf {
   bool extended_replies = true;
   bool core_dumps = false;  // allow core files, which would hold keys and passwords
   Duration proxy_header_timeout = std::chrono::seconds(1);
+  Size preauth_memory{64 * mebibyte};
   bool operator==(const ServerConf&) const = default;
 };
 

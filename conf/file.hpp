@@ -69,12 +69,14 @@ struct ListenerFile {
   ModeOrTable tls;
   Later<TlsOptions> tls_options;
   Later<SocketOptions> socket;
+  std::optional<uint32_t> max_connections_per_client;
 };
 
 struct ServerFile {
   ServerConf conf;
   std::string log_level = "info";
   uint32_t max_connections = 8192;
+  std::optional<uint32_t> max_connections_per_client;
   std::optional<std::string> listener_state;
   SocketOptions socket;
   Later<TlsTable> tls;

@@ -95,6 +95,8 @@ class Builder {
     candidate.item->table.onto(draft_.reader, raw);
     raw.socket.onto(draft_.reader, conf.socket);
     conf.max_auth_attempts = std::max(conf.max_auth_attempts, 1u);
+    conf.max_connections_per_client = raw.max_connections_per_client.value_or(
+        draft_.file.server.max_connections_per_client.value_or(std::max(conf.max_connections / 8, 1u)));
     // Without its protocol a listener has neither a usual port nor rules of its own.
     const bool understood = draft_.problems().errors() == errors;
     resolve_tls(raw, understood);

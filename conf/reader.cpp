@@ -137,6 +137,25 @@ bool read_duration(Reader& reader, const Limits& limits, const Node& node, const
   return true;
 }
 
+bool read_size(Reader& reader, const Limits& limits, const Node& node, const std::string& path, Size& out) {
+  if (node.kind != Node::Kind::string && node.kind != Node::Kind::scalar) {
+    reader.wrong_type(path, "a size such as \"64MiB\"", node);
+    return false;
+  }
+  const auto value = parse_size(node.text);
+  if (!value) {
+    reader.problems.add(path, value.error().text);
+    return false;
+  }
+  if (value->bytes < limits.min) {
+    reader.problems.add(
+        path, fmt::format("must be at least {}, not {}", size_text({limits.min}), quoted(node.text)));
+    return false;
+  }
+  out = *value;
+  return true;
+}
+
 TableReader::TableReader(Reader& reader, const Node& node, std::string path)
     : reader_(reader), node_(node), path_(std::move(path)), taken_(node.entries.size()) {}
 

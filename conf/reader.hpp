@@ -22,7 +22,7 @@ using Check = std::string (*)(std::string_view);
 struct Limits {
   bool required = false;
   std::string_view alias = {};  // another name for the same key
-  uint64_t min = 0;             // of a number, or of a duration in milliseconds
+  uint64_t min = 0;             // of a number, of a duration in milliseconds, of a size in bytes
   uint64_t max = UINT64_MAX;
   Check check = nullptr;             // of a text, or of every text of a list
   bool single = false;               // a lone value is a list of one
@@ -45,6 +45,7 @@ bool read_text(Reader&, const Limits&, const Node&, const std::string& path, std
 bool read_number(Reader&, const Limits&, const Node&, const std::string& path, uint64_t& out);
 bool read_bool(Reader&, const Node&, const std::string& path, bool& out);
 bool read_duration(Reader&, const Limits&, const Node&, const std::string& path, Duration& out);
+bool read_size(Reader&, const Limits&, const Node&, const std::string& path, Size& out);
 
 /// One table while it is read. Every known key is taken once; what was not taken is unknown.
 class TableReader {

@@ -7,6 +7,7 @@ namespace postern::conf {
 namespace {
 
 constexpr Limits positive = {.min = 1};
+constexpr Limits an_eighth = {.min = 1, .unset = "an eighth of `max_connections`"};
 constexpr uint64_t int_max = 2147483647;  // what the kernel takes for sizes and backlogs
 constexpr uint64_t most_threads = 1024;
 constexpr uint64_t week = uint64_t{7} * 24 * 3600 * 1000;
@@ -175,8 +176,8 @@ std::span<const Row<ListenerConf>> Rows<ListenerConf>::all() {
       key<&ListenerConf::greeting>("greeting", "Replaces the banner of `[capabilities.*]` on this listener.",
                                    {.check = check_line}),
   };
-  static_assert(fields<ListenerConf>() == rows.size() + 6,
-                "name, path, bind, tls_mode, tls, socket: listeners.cpp");
+  static_assert(fields<ListenerConf>() == rows.size() + 7,
+                "name, path, bind, tls_mode, tls, socket, max_connections_per_client: listeners.cpp");
   return rows;
 }
 
@@ -191,6 +192,12 @@ std::span<const Row<ListenerFile>> Rows<ListenerFile>::all() {
       key<&ListenerFile::tls_options>("tls_options",
                                       "TLS options besides `tls` as a word, over `[server.tls]`."),
       key<&ListenerFile::socket>("socket", "Socket options, over `[server.socket]`."),
+      key<&ListenerFile::max_connections_per_client>(
+          "max_connections_per_client",
+          "Simultaneous connections of one client: an IPv4 address, or a /64 of IPv6. More are closed at "
+          "once. Behind `proxy_trusted` peers the PROXY header says who the client is. Default: that of "
+          "`[server]`.",
+          an_eighth),
   };
   static_assert(fields<ListenerFile>() == rows.size());
   return rows;
@@ -228,6 +235,10 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
       key<&ServerConf::proxy_header_timeout>(
           "proxy_header_timeout", "Wait for an optional PROXY header where the server speaks first.",
           positive),
+      key<&ServerConf::preauth_memory>(
+          "preauth_memory",
+          "Memory for all connections that have not logged in, together; above it the oldest are closed.",
+          {.min = mebibyte}),
   };
   static_assert(fields<ServerConf>() == rows.size() + 1, "log_level is parsed in load.cpp");
   return rows;
@@ -240,6 +251,8 @@ std::span<const Row<ServerFile>> Rows<ServerFile>::all() {
                                   "A level (`off`, `error`, `warn`, `info`, `debug`, `trace`) or a list "
                                   "of `target=level`. `RUST_LOG` wins."),
       key<&ServerFile::max_connections>("max_connections", "Default of every listener.", positive),
+      key<&ServerFile::max_connections_per_client>("max_connections_per_client", "Default of every listener.",
+                                                   an_eighth),
       key<&ServerFile::listener_state>("listener_state", "Where listeners made at run time are kept.",
                                        {.check = check_filled}),
       key<&ServerFile::socket>("socket", "Default socket options of every listener."),

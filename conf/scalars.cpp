@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Durations, log filters, hosts, pins and PEM values.
+// Durations, sizes, log filters, hosts, pins and PEM values.
 #include "conf/scalars.hpp"
 
 #include <fmt/format.h>
@@ -21,6 +21,13 @@ struct Unit {
 };
 constexpr std::array<Unit, 5> units = {
     {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}}};
+
+struct SizeUnit {
+  std::string_view text;
+  uint64_t bytes;
+};
+constexpr std::array<SizeUnit, 4> size_units = {
+    {{"B", 1}, {"KiB", 1024}, {"MiB", mebibyte}, {"GiB", 1024 * mebibyte}}};
 
 // Long enough to mean "never", short enough that a deadline computed from it cannot overflow.
 constexpr Duration longest = std::chrono::hours(24) * 365 * 1000;
@@ -73,6 +80,31 @@ std::string duration_text(Duration value) {
     if (count % unit.milliseconds == 0) best = &unit;
   }
   return fmt::format("{}{}", count / best->milliseconds, best->text);
+}
+
+Result<Size> parse_size(std::string_view text) {
+  const std::string_view bare = trimmed(text);
+  const size_t digits = std::min(bare.find_first_not_of("0123456789"), bare.size());
+  const std::string_view unit_text = trimmed(bare.substr(digits));
+  const auto unit = std::ranges::find(size_units, unit_text, &SizeUnit::text);
+  const auto refuse = [&](std::string_view why) {
+    return error(fmt::format("{} is not a size: {}", quoted(text), why));
+  };
+  if (digits == 0) return refuse("write digits and a unit (B, KiB, MiB, GiB), such as \"64MiB\"");
+  if (unit_text.empty()) return refuse("the unit is missing (B, KiB, MiB, GiB)");
+  if (unit == size_units.end()) return refuse("the unit must be one of B, KiB, MiB, GiB");
+  constexpr uint64_t most = std::numeric_limits<uint64_t>::max();
+  const auto count = parse_number(bare.substr(0, digits), most);
+  if (!count) return refuse("too long");
+  return Size{*count > most / unit->bytes ? most : *count * unit->bytes};
+}
+
+std::string size_text(Size value) {
+  const SizeUnit* best = size_units.data();
+  for (const SizeUnit& unit : size_units) {
+    if (value.bytes != 0 && value.bytes % unit.bytes == 0) best = &unit;
+  }
+  return fmt::format("{}{}", value.bytes / best->bytes, best->text);
 }
 
 Result<LogLevel> parse_log_level(std::string_view text, LogLevel otherwise) {

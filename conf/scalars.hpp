@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Texts of the file with a grammar of their own: durations, host names, log filters, pins, globs, patterns.
+// Texts of the file with a grammar of their own: durations, sizes, host names, log filters, pins, globs,
+// patterns.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,11 @@ namespace postern::conf {
 Result<Duration> parse_duration(std::string_view text);
 /// In the largest unit that divides it.
 std::string duration_text(Duration value);
+
+/// "64MiB", "512 KiB": digits and one unit of B, KiB, MiB, GiB. What is beyond 16 EiB counts as that.
+Result<Size> parse_size(std::string_view text);
+/// In the largest unit that divides it.
+std::string size_text(Size value);
 
 /// A level, or "target=level,..." with at most one bare level; any case. Only the target "postern" is known;
 /// a filter that says nothing about it leaves `otherwise`.

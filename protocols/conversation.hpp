@@ -52,6 +52,9 @@ class Conversation : public Dialogue {
   Step rejected(std::string_view said, bool hide, std::string& out) final;
   void unavailable(std::string& out) final { say(Say::unavailable, out); }
   void farewell(Farewell why, std::string& out) final;
+  [[nodiscard]] size_t held() const final {
+    return sizeof *this + sasl_.held() + login_.held() + collected();
+  }
 
  protected:
   Conversation(const DialogueRules& rules, bool encrypted, const Phrases& phrases, DialogueEvents* events)
@@ -102,6 +105,8 @@ class Conversation : public Dialogue {
 
   /// Adds what the replay must know to a login about to be handed over.
   virtual void complete(Login& login) { (void)login; }
+  /// Memory of what a protocol's own grammar has collected.
+  [[nodiscard]] virtual size_t collected() const = 0;
 
   const DialogueRules& rules_;
 

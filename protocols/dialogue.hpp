@@ -84,6 +84,9 @@ class Dialogue {
   /// The last line of a connection that ends for want of time or of a server; nothing where the protocol or
   /// the operator wants silence.
   virtual void farewell(Farewell why, std::string& out) = 0;
+
+  /// Memory of its own, about: what it has taken out of the input and keeps.
+  [[nodiscard]] virtual size_t held() const = 0;
 };
 
 }  // namespace postern::protocols

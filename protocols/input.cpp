@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One block that grows by doubling; what leaves it is wiped first.
+// One block that grows by halves; what leaves it is wiped first.
 #include "protocols/input.hpp"
 
 #include <algorithm>
@@ -38,7 +38,8 @@ void Input::append(std::span<const uint8_t> bytes) {
 }
 
 /// Room for `more` bytes behind the end: by moving to the front if half of the block is free, else by
-/// growing. Either way a byte is moved a constant number of times.
+/// growing. Either way a byte is moved a constant number of times. What grows toward the limit does not grow
+/// past it before it must.
 void Input::reserve(size_t more) {
   if (capacity_ - end_ >= more) return;
   const size_t held = size();
@@ -46,7 +47,7 @@ void Input::reserve(size_t more) {
     std::memmove(data_, data_ + begin_, held);
     conf::wipe(data_ + held, end_ - held);
   } else {
-    const size_t wanted = std::max({held + more, 2 * held, size_t{512}});
+    const size_t wanted = std::max({held + more, std::min(held + held / 2, limit), size_t{512}});
     char* const fresh = new char[wanted];
     if (held != 0) std::memcpy(fresh, data_ + begin_, held);
     if (data_) conf::wipe(data_, end_);

@@ -28,6 +28,7 @@ class Input {
 
   [[nodiscard]] bool empty() const { return begin_ == end_; }
   [[nodiscard]] size_t size() const { return end_ - begin_; }
+  [[nodiscard]] size_t capacity() const { return capacity_; }
   [[nodiscard]] bool full() const { return size() >= limit; }
   /// Everything unconsumed; valid until the next call that is not const.
   [[nodiscard]] std::string_view view() const { return {data_ + begin_, size()}; }

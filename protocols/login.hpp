@@ -30,6 +30,12 @@ struct Login {
   bool utf8 = false;                                    // pop3: the client asked for UTF8
   std::vector<std::pair<std::string, std::string>> id;  // imap: what the client said of itself
   std::optional<uint32_t> ttl;  // imap: announced in ID, to be believed only if trusted
+
+  [[nodiscard]] size_t held() const {
+    size_t bytes = message.reveal().size() + user.size() + tag.size() + helo.size();
+    for (const auto& [field, value] : id) bytes += sizeof id[0] + field.size() + value.size();
+    return bytes;
+  }
 };
 
 /// The three parts of a well-formed PLAIN message.

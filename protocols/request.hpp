@@ -58,6 +58,7 @@ class RequestParser {
   [[nodiscard]] Argument argument(size_t index) const;
   [[nodiscard]] std::string_view error() const { return error_; }
   [[nodiscard]] size_t literal_size() const { return literal_left_; }
+  [[nodiscard]] size_t held() const { return bytes_.capacity() + pieces_.capacity() * sizeof(Piece); }
 
  private:
   enum class State : uint8_t {

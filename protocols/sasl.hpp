@@ -49,6 +49,7 @@ class SaslExchange {
   [[nodiscard]] std::string_view challenge() const { return challenge_; }  // base64, static text
   Login take_login() { return std::move(login_); }
   void reset();  // forget everything
+  [[nodiscard]] size_t held() const { return login_.held() + (user_ ? user_->reveal().size() : 0); }
 
  private:
   Next take(std::string_view base64);

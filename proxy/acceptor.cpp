@@ -79,20 +79,12 @@ bool Acceptor::take_one() {
   pause_ms_ = 0;
 
   const std::shared_ptr<const ListenerPolicy>& policy = worker_.snapshot()->listeners[listener_];
-  const Listener& listener = *policy->listener;
-  if (listener.occupancy->live.fetch_add(1, std::memory_order_relaxed) >= policy->conf.max_connections) {
-    listener.occupancy->live.fetch_sub(1, std::memory_order_relaxed);
+  const auto peer = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
+  std::optional<Admission> admission = admit(*policy, peer);
+  if (!admission) {
     ::close(fd);
-    listener.counters->workers[worker_.index].rejected[static_cast<size_t>(Rejected::limit)].add();
-    uint64_t suppressed = 0;
-    if (listener.occupancy->full.allow(worker_.now(), suppressed))
-      log::warn("max_connections reached; dropping connection",
-                {{"listener", listener.name},
-                 {"peer", conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address)).text()},
-                 {"suppressed", suppressed}});
     return true;
   }
-  const auto peer = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   conf::SocketAddress local;
   if (bound_) {
     local = *bound_;
@@ -101,11 +93,36 @@ bool Acceptor::take_one() {
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
       local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   }
-  auto session = std::make_unique<Session>(worker_, policy, peer, local);
+  auto session = std::make_unique<Session>(worker_, policy, peer, local, std::move(*admission));
   Session& started = *session;
   worker_.add(std::move(session));
   started.start(fd);
   return true;
+}
+
+/// A place on the listener, or nothing: counted, and said at most once a second.
+std::optional<Admission> Acceptor::admit(const ListenerPolicy& policy, const conf::SocketAddress& peer) {
+  const conf::ListenerConf& conf = policy.conf;
+  Occupancy& places = *policy.listener->occupancy;
+  std::optional<conf::Ip> client;
+  if (!expects_header(conf, peer.ip)) client = peer.ip;
+  const uint64_t now = worker_.now();
+  Occupancy::Answer answer =
+      places.admit(client, {conf.max_connections, conf.max_connections_per_client}, now);
+  const auto warn = [&](SharedThrottle& throttle, std::string_view what) {
+    uint64_t suppressed = 0;
+    if (throttle.allow(now, suppressed))
+      log::warn(what, {{"listener", conf.name}, {"peer", peer.text()}, {"suppressed", suppressed}});
+  };
+  if (answer.made_room)
+    warn(places.made_room, "max_connections reached; the oldest connection without a login makes room");
+  if (answer.admission) return std::move(answer.admission);
+  policy.listener->counters->workers[worker_.index].rejected[static_cast<size_t>(answer.refused)].add();
+  if (answer.refused == Rejected::client_limit)
+    warn(places.client_full, "max_connections_per_client reached; dropping connection");
+  else
+    warn(places.full, "max_connections reached; dropping connection");
+  return std::nullopt;
 }
 
 void Acceptor::pause(int error) {

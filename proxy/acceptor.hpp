@@ -9,12 +9,14 @@
 #include <optional>
 
 #include "conf/address.hpp"
+#include "proxy/admission.hpp"
 #include "proxy/log.hpp"
 #include "proxy/timers.hpp"
 
 namespace postern::proxy {
 
 class Worker;
+struct ListenerPolicy;
 
 class Acceptor {
  public:
@@ -28,6 +30,7 @@ class Acceptor {
   void watch();
   void ready();
   bool take_one();
+  std::optional<Admission> admit(const ListenerPolicy& policy, const conf::SocketAddress& peer);
   void pause(int error);
 
   Worker& worker_;

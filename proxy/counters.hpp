@@ -50,9 +50,18 @@ inline constexpr std::array<uint64_t, 8> lag_bounds = {100,    500,    1'000,   
                                                        10'000, 50'000, 100'000, 1'000'000};
 
 /// postern_connections_rejected_total{reason}
-enum class Rejected : uint8_t { limit, proxy_header, tls, timeout, command_errors };
-inline constexpr std::array<const char*, 5> rejected_names = {"limit", "proxy_header", "tls", "timeout",
-                                                              "command_errors"};
+enum class Rejected : uint8_t {
+  limit,
+  client_limit,
+  made_room,
+  preauth_memory,
+  proxy_header,
+  tls,
+  timeout,
+  command_errors
+};
+inline constexpr std::array<const char*, 8> rejected_names = {
+    "limit", "client_limit", "made_room", "preauth_memory", "proxy_header", "tls", "timeout", "command_errors"};
 
 /// postern_sessions_total{reason}: why a bridged session ended.
 enum class EndReason : uint8_t { eof, idle, kicked, error, shutdown };

@@ -32,14 +32,15 @@ void connections(Page& page, const Counters& counters, const Observed& seen) {
   for (const auto& l : seen.listeners)
     page.gauge({{"listener", l.name}, {"protocol", conf::name(l.protocol)}}, l.limit);
   page.family("postern_connections_total", MetricType::Counter,
-              "Client connections admitted; those over max_connections are in rejected.");
+              "Client connections admitted; those over a limit are in rejected.");
   for (const auto& l : listeners)
     page.counter({{"listener", l->name}, {"protocol", conf::name(l->protocol)}},
                  sum(l->workers, [](const ListenerCells& c) { return c.accepted.get(); }));
   page.family(
       "postern_connections_rejected_total", MetricType::Counter,
-      "Client connections closed before a session: over the limit, without a good PROXY header, by TLS, for"
-      " want of time, or for max_errors.");
+      "Client connections closed before a session: over a limit (limit, client_limit), to make room for "
+      "another client (made_room) or in memory (preauth_memory), without a good PROXY header, by TLS, for "
+      "want of time, or for max_errors.");
   std::map<std::string_view, std::array<uint64_t, rejected_names.size()>>
       rejected;  // a name may have had protocols
   for (const auto& l : listeners)
@@ -48,6 +49,15 @@ void connections(Page& page, const Counters& counters, const Observed& seen) {
   for (const auto& [name, counts] : rejected)
     for (size_t i = 0; i < counts.size(); ++i)
       page.counter({{"listener", name}, {"reason", rejected_names[i]}}, counts[i]);
+}
+
+void preauth(Page& page, const Observed& seen) {
+  page.family("postern_preauth_memory_bytes", MetricType::Gauge,
+              "Memory held by connections that have not logged in.");
+  page.gauge({}, static_cast<double>(seen.preauth_held));
+  page.family("postern_preauth_memory_limit_bytes", MetricType::Gauge,
+              "server.preauth_memory: above it the oldest of them are closed.");
+  page.gauge({}, static_cast<double>(seen.preauth_limit));
 }
 
 std::string_view group_name(size_t i) {
@@ -243,6 +253,7 @@ std::string exposition(const Counters& counters, const Observed& observed) {
   Page page;
   about(page, observed);
   connections(page, counters, observed);
+  preauth(page, observed);
   tls_use(page, counters);
   tls_material(page, observed);
   stale(page, observed);

@@ -50,6 +50,8 @@ struct Observed {
   double start_time = 0;  // seconds since the epoch
   bool ready = false;
   uint64_t log_dropped = 0;
+  uint64_t preauth_held = 0;
+  uint64_t preauth_limit = 0;
   uint64_t cache_entries = 0;
   uint64_t mappings = 0;
   NameService::Counts names;

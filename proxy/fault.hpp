@@ -18,6 +18,9 @@ enum class Fault : uint8_t {
   kicked,               // closed by the management API
   shutdown,             // cut at the end of the grace period
   proxy_header,         // missing, malformed or from an untrusted peer
+  client_limit,         // max_connections_per_client, found out by its PROXY header
+  made_room,            // not logged in when the listener was full and somebody else came
+  preauth_memory,       // not logged in when all who were not held too much memory
   timeout,              // preauth_timeout
   tls_timeout,          // the client did not complete its handshake in time
   tls,                  // the client's handshake failed

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Each connection is in one phase with one deadline: waiting for a request, reading its head, writing the
-// answer, or parting. Memory is given back in the last close callback and nowhere else.
+// answer, or parting. Memory is given back in the last close callback and nowhere else. When there are as
+// many as may be, each new one ends an old one, so nobody can keep others out by holding connections.
 #include "proxy/probe_server.hpp"
 
 #include <unistd.h>
@@ -13,15 +14,19 @@
 #include <string_view>
 #include <utility>
 
+#include "proxy/admission.hpp"
 #include "proxy/probe_request.hpp"
 #include "proxy/status_page.hpp"
 
 namespace postern::proxy {
 namespace {
 
-constexpr size_t connections_max = 64;
+constexpr size_t connections_max = 128;
 constexpr unsigned requests_max = 1000;  // on one connection
-constexpr int backlog = 64;
+constexpr int backlog = 1024;
+/// Taken a turn of the loop. Fewer than connections_max, so that whoever is taken is read from, and answered
+/// if its request has come, before a crowd behind it can push it out.
+constexpr unsigned batch = 16;
 constexpr uint64_t idle_ms = 90'000;  // between requests: longer than usual scrape intervals
 constexpr uint64_t head_ms = 10'000;
 constexpr uint64_t answer_ms = 10'000;
@@ -42,6 +47,10 @@ struct Listener {
   explicit Listener(std::shared_ptr<ProbeState> owner) : state(std::move(owner)) {}
   std::shared_ptr<ProbeState> state;
   uv_tcp_t tcp{};
+  uv_idle_t turn{};        // runs once in every turn of the loop in which connections are taken
+  unsigned taken = 0;      // in this turn
+  bool one_waits = false;  // libuv holds one, and asks the kernel for no more until it is taken
+  int open_handles = 2;
 };
 
 }  // namespace
@@ -60,6 +69,7 @@ struct ProbeState {
 
   ProbeAnswer answer(const ProbeRequest& request) const;
   void accept(Listener& listener);
+  void make_room(const Connection* newcomer);
 };
 
 namespace {
@@ -74,11 +84,16 @@ class Connection {
     c->place_ = state->connections.insert(state->connections.end(), c);
     ++state->handles;
     if (uv_accept(listener, stream(&c->tcp_)) != 0) return c->close();
+    c->look_at_peer();
+    state->make_room(c);
+    if (c->phase_ == Phase::closed) return;
     c->enter(Phase::head);
     c->read();
   }
 
-  [[nodiscard]] bool idle() const { return phase_ == Phase::idle; }
+  [[nodiscard]] uint64_t prefix() const { return prefix_; }
+  [[nodiscard]] bool local() const { return local_; }
+  [[nodiscard]] bool answering() const { return phase_ == Phase::answer; }
 
   void close() {
     if (phase_ == Phase::closed) return;
@@ -100,6 +115,15 @@ class Connection {
     phase_ = phase;
     uv_timer_start(
         &timer_, [](uv_timer_t* t) { self(t->data)->close(); }, limits[static_cast<size_t>(phase)], 0);
+  }
+
+  void look_at_peer() {
+    sockaddr_storage address{};
+    int size = sizeof address;
+    if (uv_tcp_getpeername(&tcp_, reinterpret_cast<sockaddr*>(&address), &size) != 0) return;
+    const conf::Ip ip = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address)).ip;
+    prefix_ = client_prefix(ip);
+    local_ = ip.is_loopback();
   }
 
   void read() {
@@ -184,17 +208,35 @@ class Connection {
   int open_handles_ = 2;
   Phase phase_ = Phase::head;
   unsigned served_ = 0;
+  uint64_t prefix_ = 0;  // whom the peer counts as
+  bool local_ = false;   // it is on this machine, or in this pod
   bool last_ = false;
   std::string in_;   // at most a head and a read
   std::string out_;  // while it is written
 };
 
 void close_listener(Listener* listener) {
-  uv_close(base(&listener->tcp), [](uv_handle_t* h) {
-    auto* gone = static_cast<Listener*>(h->data);
-    --gone->state->handles;
-    delete gone;
+  for (uv_handle_t* handle : {base(&listener->tcp), base(&listener->turn)})
+    uv_close(handle, [](uv_handle_t* h) {
+      auto* gone = static_cast<Listener*>(h->data);
+      if (--gone->open_handles != 0) return;
+      --gone->state->handles;
+      delete gone;
+    });
+}
+
+void take(Listener& listener) {
+  ++listener.taken;
+  uv_idle_start(&listener.turn, [](uv_idle_t* turn) {
+    auto* self = static_cast<Listener*>(turn->data);
+    self->taken = 0;
+    if (!std::exchange(self->one_waits, false)) {
+      uv_idle_stop(turn);
+    } else if (!self->state->closing) {
+      take(*self);
+    }
   });
+  listener.state->accept(listener);
 }
 
 }  // namespace
@@ -219,15 +261,29 @@ ProbeAnswer ProbeState::answer(const ProbeRequest& request) const {
   }
 }
 
-void ProbeState::accept(Listener& listener) {
-  if (connections.size() >= connections_max) {
-    // Somebody who keeps a connection without using it makes room; if nobody does, the newcomer is taken
-    // and turned away, or the kernel would offer it again and again.
-    const auto unused = std::ranges::find_if(connections, [](const Connection* c) { return c->idle(); });
-    if (unused != connections.end()) (*unused)->close();
+void ProbeState::accept(Listener& listener) { Connection::accept(listener.state, stream(&listener.tcp)); }
+
+/// Ends the oldest connection of the client that has most of them, where several have as many the oldest of
+/// theirs; one that is being answered only if they all are. The newcomer does not count. A local connection
+/// never goes for one from elsewhere: it is a probe of the pod's own, or the operator.
+void ProbeState::make_room(const Connection* newcomer) {
+  if (connections.size() <= connections_max) return;
+  const auto spared = [&](const Connection* c) {
+    return c == newcomer || (c->local() && !newcomer->local());
+  };
+  Connection* chosen = nullptr;
+  std::pair<std::ptrdiff_t, bool> most;  // connections of its client; not being answered
+  for (Connection* c : connections) {
+    if (spared(c)) continue;
+    const auto same = [&](const Connection* other) {
+      return !spared(other) && other->prefix() == c->prefix();
+    };
+    const std::pair weight(std::ranges::count_if(connections, same), !c->answering());
+    if (chosen && weight <= most) continue;
+    chosen = c;
+    most = weight;
   }
-  Connection::accept(listener.state, stream(&listener.tcp));
-  if (connections.size() > connections_max) connections.back()->close();
+  (chosen ? chosen : connections.back())->close();
 }
 
 ProbeServer::ProbeServer(uv_loop_t* loop, Handlers handlers)
@@ -238,7 +294,8 @@ ProbeServer::~ProbeServer() { close(); }
 conf::Result<void> ProbeServer::open(int fd) {
   auto* listener = new Listener(state_);
   uv_tcp_init(state_->loop, &listener->tcp);
-  listener->tcp.data = listener;
+  uv_idle_init(state_->loop, &listener->turn);
+  listener->tcp.data = listener->turn.data = listener;
   ++state_->handles;
   int failed = uv_tcp_open(&listener->tcp, fd);
   if (failed != 0) {
@@ -246,7 +303,9 @@ conf::Result<void> ProbeServer::open(int fd) {
   } else {
     failed = uv_listen(stream(&listener->tcp), backlog, [](uv_stream_t* s, int status) {
       auto* self = static_cast<Listener*>(s->data);
-      if (status == 0 && !self->state->closing) self->state->accept(*self);
+      if (status != 0 || self->state->closing) return;
+      if (self->taken < batch) return take(*self);
+      self->one_waits = true;
     });
   }
   if (failed != 0) {

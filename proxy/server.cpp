@@ -60,6 +60,7 @@ int Server::run() {
   }
   const conf::ServerConf& conf = snapshot_->config.server;
   log::start(conf.log_level, conf.log_format);
+  lasting_.preauth->limit(conf.preauth_memory.bytes);
   open();
   service::ready();
   log::info("proxy started", {{"version", version},
@@ -238,7 +239,7 @@ void Server::age_cache() {
 
 uint64_t Server::live() const {
   uint64_t sum = 0;
-  for (const auto& listener : snapshot_->listeners) sum += listener->listener->occupancy->live.load();
+  for (const auto& listener : snapshot_->listeners) sum += listener->listener->occupancy->live();
   return sum;
 }
 
@@ -259,6 +260,8 @@ std::string Server::metrics() const {
   observed.ticket_key_age =
       static_cast<double>(lasting_.tickets->age(std::chrono::system_clock::now()).count());
   for (const Stale& stale : stale_now()) ++observed.stale[static_cast<size_t>(stale.item)];
+  observed.preauth_held = lasting_.preauth->held();
+  observed.preauth_limit = lasting_.preauth->limit();
   observed.start_time = start_time_;
   observed.ready = readiness().ready;
   observed.log_dropped = log::dropped();

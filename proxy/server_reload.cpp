@@ -108,6 +108,7 @@ void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std:
   if (!same_answers(before->config, snapshot_->config)) snapshot_->cache->clear();
   const conf::ServerConf& server = snapshot_->config.server;
   log::configure(server.log_level, server.log_format);
+  lasting_.preauth->limit(server.preauth_memory.bytes);
   if (!restart.empty() && full)
     log::warn("changes that need a restart are not applied",
               {{"keys", fmt::format("{}", fmt::join(restart, "; "))}});

@@ -26,7 +26,7 @@ void add_listeners(Status& status, const Counters& counters, const Snapshot& sna
     row.protocol = conf::name(listener.conf.protocol);
     row.tls = conf::name(listener.conf.tls_mode);
     for (const conf::SocketAddress& address : listener.conf.bind) row.addresses.push_back(address.text());
-    row.active = listener.listener->occupancy->live.load();
+    row.active = listener.listener->occupancy->live();
     row.limit = listener.conf.max_connections;
     row.accepted = sum(cells, [](const ListenerCells& c) { return c.accepted.get(); });
     for (size_t r = 0; r < row.rejected.size(); ++r)

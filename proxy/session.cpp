@@ -44,38 +44,37 @@ std::array<char, 18> next_id() {
 
 }  // namespace
 
-Session::Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy,
-                 const conf::SocketAddress& peer, const conf::SocketAddress& local)
+Session::Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
+                 const conf::SocketAddress& local, Admission admission)
     : worker_(worker),
       listener_(policy->listener),
       policy_(std::move(policy)),
       accepted_(worker.now()),
+      admission_(std::move(admission)),
       peer_(peer),
       local_(local),
       id_(next_id()),
-
       timer_(
           *worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
       client_(worker, *this),
       deadline_(accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count())) {
   listener_->counters->workers[worker_.index].accepted.add();
+  admission_.belongs_to(worker, this, [](void* self, Fault why) { static_cast<Session*>(self)->cut(why); });
 }
 
-Session::~Session() {
-  listener_->counters->workers[worker_.index].closed.add();
-  listener_->occupancy->live.fetch_sub(1, std::memory_order_relaxed);
-}
+Session::~Session() { listener_->counters->workers[worker_.index].closed.add(); }
 
 // --- accept and PROXY header ------------------------------------------------------------------------
 
 void Session::start(int fd) {
   if (client_.open(fd) != 0) return close(Fault::memory, "the socket could not be opened");
+  client_.sip(true);
+  weigh();
   const conf::ListenerConf& conf = listener().conf;
   if (conf.proxy_protocol == conf::ProxyMode::off) return begin();
-  const bool trusted = std::ranges::any_of(conf.proxy_trusted,
-                                           [&](const conf::Cidr& range) { return range.contains(peer_.ip); });
   const bool required = conf.proxy_protocol == conf::ProxyMode::required;
-  if (!trusted) return required ? close(Fault::proxy_header, "peer is not in proxy_trusted") : begin();
+  if (!expects_header(conf, peer_.ip))
+    return required ? close(Fault::proxy_header, "peer is not in proxy_trusted") : begin();
 
   phase_ = Phase::proxy_header;
   uint64_t due = deadline_;
@@ -107,10 +106,12 @@ void Session::read_header() {
     peer_ = introduction_->header.source;
     local_ = introduction_->header.destination;
   }
-  begin();
+  if (identified()) begin();
 }
 
-void Session::header_absent() { begin(); }
+void Session::header_absent() {
+  if (identified()) begin();
+}
 
 /// The stream itself begins: with TLS if it is due from the first byte.
 void Session::begin() {
@@ -141,6 +142,7 @@ void Session::handshake() {
 void Session::stream_secured(Stream& stream) {
   count_handshake(worker_.cells.client, stream.tls()->facts());
   client_ready();
+  weigh();
 }
 
 // --- the backend ------------------------------------------------------------------------------------
@@ -188,6 +190,7 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   backend_address_ = dial_->backend();
   if (!login_) {
     dial_.reset();
+    if (const Fault fault = admission_.established(); fault != Fault::none) return close(fault);
     return bridge();
   }
   login_->replay = dial_->take_replay();
@@ -222,6 +225,7 @@ bool Session::ahead() const { return login_ ? login_->input.full() : early_.size
 
 void Session::bridge() {
   phase_ = Phase::bridging;
+  client_.sip(false);
   const auto protocol = static_cast<size_t>(listener_->protocol);
   timer_.stop();
   counted_->workers[worker_.index].protocol[protocol].opened.add();
@@ -252,7 +256,7 @@ void Session::backend_spoke() {
 
 void Session::bridge_over(Fault fault) { close(fault); }
 
-void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
+void Session::received(Stream& stream, std::span<const uint8_t> plain) {
   if (phase_ == Phase::closing) return;  // lingering: read and forget
   if (&stream != &client_) {
     if (phase_ != Phase::replaying) return;
@@ -266,6 +270,9 @@ void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
     // What lies in the loop's buffer may be a password, and nothing may come to overwrite it for long.
     conf::wipe(const_cast<uint8_t*>(plain.data()), plain.size());
   } else {
+    // Not by doubling, as it would by itself.
+    const size_t size = early_.size() + plain.size();
+    if (size > early_.capacity()) early_.reserve(std::max(size, std::min(size + size / 2, early_limit)));
     early_.insert(early_.end(), plain.begin(), plain.end());
   }
   if (phase_ == Phase::proxy_header) return read_header();
@@ -382,6 +389,9 @@ void Session::close(Fault fault, std::string_view detail) {
     case Fault::none:  // both ends are out already
     case Fault::tls_timeout:
     case Fault::client_gone:
+    case Fault::client_limit:
+    case Fault::made_room:
+    case Fault::preauth_memory:
       client_.close();
       if (backend_) backend_->close();
       return settle(client_);

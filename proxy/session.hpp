@@ -14,6 +14,7 @@
 #include "protocols/dialogue.hpp"
 #include "protocols/proxy_header.hpp"
 #include "protocols/replay.hpp"
+#include "proxy/admission.hpp"
 #include "proxy/bridge.hpp"
 #include "proxy/dial.hpp"
 #include "proxy/fault.hpp"
@@ -26,10 +27,13 @@ namespace postern::proxy {
 
 class Worker;
 
+/// Whether this peer is believed when it sends a PROXY header, and is waited for.
+bool expects_header(const conf::ListenerConf& conf, const conf::Ip& peer);
+
 class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::DialogueEvents {
  public:
   Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
-          const conf::SocketAddress& local);
+          const conf::SocketAddress& local, Admission admission);
   ~Session();
 
   void start(int fd);
@@ -43,6 +47,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
 
   // StreamEvents of the client, and of a backend that outlives its bridge
   void stream_secured(Stream& stream) override;
+  void stream_shaking(Stream& stream) override;
   void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
   void stream_ended(Stream& stream, StreamEnd end) override;
   void stream_drained(Stream& stream) override;
@@ -70,7 +75,11 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void report_login(AuthResult result);
   [[nodiscard]] uint32_t ttl() const;
   [[nodiscard]] bool ahead() const;
+  void weigh();
+  [[nodiscard]] size_t held() const;
+  void received(Stream& stream, std::span<const uint8_t> plain);
 
+  [[nodiscard]] bool identified();
   void begin();
   void client_ready();
   void read_header();
@@ -96,6 +105,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   Session* next_ = nullptr;
   Session* previous_ = nullptr;
   uint64_t accepted_;
+  Admission admission_;
   Phase phase_ = Phase::proxy_header;
   bool client_over_ = false;  // the client's input ended before the bridge
   bool client_clean_ = true;  // and it did so in order

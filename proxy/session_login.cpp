@@ -87,6 +87,7 @@ void Session::talk() {
         continue;
       case protocols::Want::input:
         if (client_over_) return close(Fault::no_login, "the client ended");
+        if (login_->input.empty()) login_->input.clear();  // gives its memory back
         return client_.read(true);
       case protocols::Want::start_tls:
         login_->input.clear();
@@ -194,6 +195,7 @@ void Session::answered() {
 
 void Session::accepted_login() {
   answered();
+  if (const Fault fault = admission_.established(); fault != Fault::none) return close(fault);
   report_login(AuthResult::ok);
   if (tell_client(std::string(login_->replay->said()))) bridge();
 }

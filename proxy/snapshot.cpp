@@ -143,7 +143,7 @@ void first_listeners(const Making& making, const std::shared_ptr<const SessionPo
     policy->listener = std::make_shared<Listener>();
     policy->listener->name = conf.name;
     policy->listener->protocol = conf.protocol;
-    policy->listener->occupancy = std::make_shared<Occupancy>();
+    policy->listener->occupancy = Occupancy::make(making.lasting.preauth);
     policy->listener->counters = making.lasting.counters->listener(conf.name, conf.protocol);
     policy->conf = conf;
     policy->session = session;
@@ -279,6 +279,7 @@ std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& last
   session->server = made->config.server;
   std::ranges::copy(made->config.capabilities, session->capabilities);
   session->oauth = made->config.oauth;
+  session->routing = made->config.routing;
   if (previous) {
     next_listeners(making, session, restart);
     note_process_changes(previous->config, made->config, restart);

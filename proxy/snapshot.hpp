@@ -15,6 +15,7 @@
 
 #include "conf/config.hpp"
 #include "conf/problem.hpp"
+#include "proxy/admission.hpp"
 #include "proxy/counters.hpp"
 #include "proxy/health.hpp"
 #include "proxy/log.hpp"
@@ -48,12 +49,6 @@ struct Destination {
   mutable std::vector<ResumeRow> resume;
 };
 
-/// How many connections a listener has, over all workers and snapshots.
-struct Occupancy {
-  std::atomic<uint32_t> live{0};
-  SharedThrottle full;  // of the warning that there are too many
-};
-
 /// Who listens, and what is counted about it. Lives as long as anybody uses it: snapshots, and every session
 /// it accepted, to the end.
 struct Listener {
@@ -68,6 +63,7 @@ struct SessionPolicy {
   conf::ServerConf server;
   conf::CapabilitiesConf capabilities[4];  // by Protocol, interactive ones only
   conf::OAuthConf oauth;
+  conf::RoutingConf routing;
 };
 
 /// How a listener treats its connections. Immutable: a reload puts another in its place, and a connection
@@ -105,6 +101,7 @@ struct Lasting {
   /// Called as each step of making a snapshot ends, for tests: what it adds to the problems makes the step
   /// fail.
   std::function<void(std::string_view step, conf::Problems& problems)> step_done;
+  std::shared_ptr<PreauthMemory> preauth = std::make_shared<PreauthMemory>();
 };
 
 /// What a bad or expired certificate means: an error, or a warning while the previous one stays.

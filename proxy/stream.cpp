@@ -20,6 +20,7 @@
 namespace postern::proxy {
 namespace {
 
+constexpr unsigned sip_size = 8 * 1024;
 constexpr unsigned small_gulp = 64 * 1024;
 constexpr uint8_t free_flow = 4;  // full reads in a row
 
@@ -86,6 +87,8 @@ void Stream::probe() {
   ::setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
 }
 
+size_t Stream::held() const { return sizeof(uv_tcp_t) + queued_ + (engine_ ? engine_->held() : 0); }
+
 // --- input ------------------------------------------------------------------------------------------
 
 void Stream::read(bool on) {
@@ -123,7 +126,10 @@ void Stream::apply() {
 
 /// Large reads save system calls where bytes flow freely. Where the other side is slow, what it has not taken
 /// yet is held in memory: there, and where there is little to read, small ones.
-unsigned Stream::gulp() const { return full_reads_ < free_flow ? small_gulp : Worker::wire_size; }
+unsigned Stream::gulp() const {
+  if (sipping_) return sip_size;
+  return full_reads_ < free_flow ? small_gulp : Worker::wire_size;
+}
 
 void Stream::received(ssize_t n, const uint8_t* data) {
   full_reads_ = n < small_gulp ? 0 : std::min<uint8_t>(free_flow, full_reads_ + 1);
@@ -158,7 +164,7 @@ void Stream::shake(tls::Input in) {
   const bool written = flush();
   if (progress == tls::Progress::failed) return fail(StreamEnd::tls);
   if (!written) return fail(StreamEnd::reset);
-  if (progress != tls::Progress::established) return;
+  if (progress != tls::Progress::established) return owner_->stream_shaking(*this);
   secured_ = true;
   owner_->stream_secured(*this);
   if (worker_.flight_of == this && !send({}) && tcp_ && !finishing_) return fail(StreamEnd::reset);

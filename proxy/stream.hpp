@@ -32,6 +32,7 @@ class StreamEvents {
   virtual void stream_secured(Stream& stream) = 0;  // the TLS handshake is complete
   virtual void stream_data(Stream& stream, std::span<const uint8_t> plain) = 0;
   virtual void stream_ended(Stream& stream, StreamEnd end) = 0;
+  virtual void stream_shaking(Stream& stream) { (void)stream; }  // part of the TLS handshake has come
   virtual void stream_drained(Stream& stream) = 0;  // nothing is queued any more; see write_failed()
 
  protected:
@@ -57,6 +58,9 @@ class Stream {
                  std::string_view prefix = {});
 
   void read(bool on);
+  /// Whether to read in small pieces: what comes is kept, and its owner bounds what is kept by not reading
+  /// on.
+  void sip(bool on) { sipping_ = on; }
   [[nodiscard]] bool reading() const { return reading_; }
   /// Reads on, but forgets what comes: only the end still matters.
   void forget_input();
@@ -83,6 +87,8 @@ class Stream {
   /// broken() tells.
   void probe();
 
+  /// Memory this leg takes: the socket, what is queued, the TLS conversation.
+  [[nodiscard]] size_t held() const;
   [[nodiscard]] tls::Engine* tls() const { return engine_.get(); }
   [[nodiscard]] bool secured() const { return secured_; }
   /// TLS broke for key updates beyond the limit.
@@ -108,9 +114,10 @@ class Stream {
   std::unique_ptr<tls::Engine> engine_;
   size_t queued_ = 0;       // bytes libuv holds for us
   uint8_t full_reads_ = 0;  // in a row, since reading began
-  bool wanted_ = false;     // the owner wants input
-  bool choked_ = false;     // the engine's own answers are queued: no more input until they are out
-  bool reading_ = false;    // libuv reads: wanted, not choked, not over
+  bool sipping_ = false;
+  bool wanted_ = false;   // the owner wants input
+  bool choked_ = false;   // the engine's own answers are queued: no more input until they are out
+  bool reading_ = false;  // libuv reads: wanted, not choked, not over
   bool forgetting_ = false;
   bool input_over_ = false;
   bool secured_ = false;

@@ -68,6 +68,7 @@ class HelloReader {
   /// Copies what of that record was not replayed yet, `size` bytes at most. True: that was all of it.
   bool replay(uint8_t* to, size_t& size);
 
+  [[nodiscard]] size_t held() const { return buffer_.capacity(); }
   [[nodiscard]] Failure failure() const { return failure_; }
   [[nodiscard]] const char* error() const { return error_; }
   [[nodiscard]] Alert alert() const { return alert_; }

@@ -48,6 +48,7 @@ struct Engine::Impl : Channel {
   bool resuming = false;          // client: the ClientHello offers to resume
   bool ticket_too_large = false;  // client: the last ticket was, and is not kept
   uint16_t ticket = 0;            // client: the size of the last ticket that this connection was given
+  int64_t allocated = 0;  // by the library, for this conversation
 
   /// Sets `in` and `out` for the length of one call.
   class Call {
@@ -57,6 +58,7 @@ struct Engine::Impl : Channel {
       impl.out = &out;
     }
     ~Call() {
+      impl_.allocated += tls::allocated() - before_;
       impl_.in = nullptr;
       impl_.out = nullptr;
     }
@@ -65,6 +67,7 @@ struct Engine::Impl : Channel {
 
    private:
     Impl& impl_;
+    const int64_t before_ = tls::allocated();
   };
 
   Verdict open_server();
@@ -93,7 +96,10 @@ std::unique_ptr<Engine> Engine::client(std::shared_ptr<const ClientContext> cont
   impl.client = std::move(context);
   impl.demands = &impl.client->impl();
   impl.host = server_name;
-  return impl.open_client(saved(resume)) ? std::move(engine) : nullptr;
+  const int64_t before = allocated();
+  const bool opened = impl.open_client(saved(resume));
+  impl.allocated = allocated() - before;
+  return opened ? std::move(engine) : nullptr;
 }
 
 bool Engine::Impl::open_client(const SavedSession* session) {
@@ -306,6 +312,12 @@ ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment
   }
   result.end = ReadEnd::full;
   return result;
+}
+
+size_t Engine::held() const {
+  const Impl& my = *impl_;
+  const size_t hello = my.hello ? sizeof(HelloReader) + my.hello->held() : 0;
+  return sizeof(Engine) + sizeof(Impl) + hello + static_cast<size_t>(std::max<int64_t>(my.allocated, 0));
 }
 
 bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {

@@ -84,6 +84,8 @@ class Engine {
   void close(Outbox& out);
 
   [[nodiscard]] bool is_client() const;
+  /// Memory this conversation takes now, the library's included.
+  [[nodiscard]] size_t held() const;
   [[nodiscard]] Facts facts() const;
   [[nodiscard]] Failure failure() const { return failure_; }
   [[nodiscard]] const char* error() const;  // a clause for the log; no peer bytes in it

@@ -9,6 +9,7 @@
 
 #include "tls/bulk_cipher.hpp"
 #include "tls/context.hpp"
+#include "tls/heap.hpp"
 #include "tls/rsa_power.hpp"
 #include "tls/wolfssl.hpp"
 
@@ -105,6 +106,7 @@ const Library& library() {
 
 void init() {
   static const bool done = [] {
+    count_allocations();
     wolfSSL_Init();
     acquaint();
     (void)bulk_cipher();

@@ -179,6 +179,12 @@ void ImapDialogue::learn_id() {
   }
 }
 
+size_t ImapDialogue::collected() const {
+  size_t bytes = sizeof parser_ + parser_.held();
+  for (const auto& [field, value] : id_) bytes += sizeof id_[0] + field.size() + value.size();
+  return bytes;
+}
+
 void ImapDialogue::complete(Login& login) {
   login.tag = tag_;
   login.id = id_;

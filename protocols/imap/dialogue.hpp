@@ -33,6 +33,7 @@ class ImapDialogue final : public Conversation {
   void line(Say say, std::string_view text, std::string& out) override;
   void challenge(std::string_view base64, std::string& out) override;
   void complete(Login& login) override;
+  [[nodiscard]] size_t collected() const override;
 
   Step command(std::string& out);
   Step authenticate(std::string& out);

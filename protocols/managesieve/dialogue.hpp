@@ -29,6 +29,7 @@ class ManageSieveDialogue final : public Conversation {
   std::optional<Step> take(Input& in, std::string& out) override;
   void line(Say say, std::string_view text, std::string& out) override;
   void challenge(std::string_view base64, std::string& out) override;
+  [[nodiscard]] size_t collected() const override { return sizeof parser_ + parser_.held(); }
 
   /// What a client may know, and OK.
   void block(std::string& out) const;

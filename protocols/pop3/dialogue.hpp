@@ -30,6 +30,7 @@ class Pop3Dialogue final : public Conversation {
   void line(Say say, std::string_view text, std::string& out) override;
   void challenge(std::string_view base64, std::string& out) override;
   void complete(Login& login) override { login.utf8 = utf8_; }
+  [[nodiscard]] size_t collected() const override { return user_.size(); }
 
   Step command(std::string_view text, std::string& out);
   Step apop(std::string_view rest, std::string& out);

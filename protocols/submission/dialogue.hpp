@@ -28,6 +28,7 @@ class SubmissionDialogue final : public Conversation {
   void line(Say say, std::string_view text, std::string& out) override;
   void challenge(std::string_view base64, std::string& out) override;
   void complete(Login& login) override { login.helo = helo_; }
+  [[nodiscard]] size_t collected() const override { return helo_.size(); }
 
   Step command(std::string_view text, std::string& out);
   Step syntax_error(std::string& out);

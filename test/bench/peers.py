@@ -49,6 +49,7 @@ default = true
 [server]
 threads = {WORKERS}
 max_connections = {self.world.connections}
+max_connections_per_client = {self.world.connections}
 log_level = "warn"
 {self.certificates(setup)}
 {"[tls.tickets]" if setup.group != "X25519" else ""}

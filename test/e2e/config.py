@@ -88,7 +88,8 @@ def base(t, smtp=None, lmtp=None, tls=False, metrics=True):
     `tls`: implicit TLS with a certificate for mail.example.com marked default."""
     conf = Conf()
     mapping = t.file("mappings.tsv", "")
-    conf["server"] = {"threads": 2, "shutdown_grace": "2s"}
+    # All clients of a test have one address; where their share is the point, a test says so.
+    conf["server"] = {"threads": 2, "shutdown_grace": "2s", "max_connections_per_client": 1_000_000}
     conf["mapping"] = {"source": "file", "normalize": "lowercase", "file": {"path": mapping}}
     conf["routing"] = {"default_destination": "relay", "smtp_passthrough_destination": "relay"}
     conf["destination.relay"] = {"host": "127.0.0.1", "forwarding": "none"}

@@ -193,7 +193,7 @@ class World:
         self.mapping = t.file("M", mapping)
         conf = self.conf = Conf()
         conf["server"] = {"threads": 2, "shutdown_grace": "2s", "hostname": "mail.example.com",
-                          "backend_connect_retries": 0}
+                          "backend_connect_retries": 0, "max_connections_per_client": 1_000_000}
         conf["mapping"] = {"source": "file", "normalize": "lowercase", "file": {"path": self.mapping}}
         conf["routing"] = {"default_destination": "legacy"}
         conf["metrics"] = {"bind": f"127.0.0.1:{t.port()}"}

@@ -99,7 +99,7 @@ def configuration(t, protocol, members, leg):
     listener, mode, mapping, sets = members[0].group
     modes = {"tls": "implicit"}
     conf = Conf()
-    conf["server"] = {"threads": 2, "hostname": "mail.example.com"}
+    conf["server"] = {"threads": 2, "hostname": "mail.example.com", "max_connections_per_client": 1_000_000}
     conf["mapping"] = {"source": "file", "normalize": "lowercase",
                        "file": {"path": t.file(f"mapping{leg.backend.port}", "".join(m + "\n" for m in mapping))}}
     conf["routing"] = {"default_destination": "legacy"}

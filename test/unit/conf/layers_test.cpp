@@ -30,6 +30,8 @@ TEST_CASE("defaults are those of the documentation") {
   const Config& config = loaded.config;
   const ListenerConf& listener = config.listeners[0];
   CHECK(listener.max_connections == 8192);
+  CHECK(listener.max_connections_per_client == 1024);
+  CHECK(config.server.preauth_memory == Size{64 * mebibyte});
   CHECK(listener.preauth_timeout == std::chrono::seconds(30));
   CHECK(listener.max_auth_attempts == 3);
   CHECK(listener.max_errors == 20);
@@ -102,6 +104,21 @@ TEST_CASE("socket options and the connection limit are merged key by key") {
   CHECK_FALSE(listener.socket.nodelay);
   CHECK(listener.socket.tos == 16u);
   CHECK(listener.max_connections == 10);
+}
+
+TEST_CASE("a client's share is the listener's, the server's or an eighth, and never nothing") {
+  const auto share = [](const std::string& server, const std::string& listener) {
+    return only_listener(
+               with_listener("[server]\n" + server + "\n",
+                             "[listener.a]\nprotocol = \"imap\"\nbind = \"127.0.0.1:1\"\ntls = \"plain\"\n" +
+                                 listener + "\n"))
+        .max_connections_per_client;
+  };
+  CHECK(share("", "") == 1024);
+  CHECK(share("max_connections = 100", "") == 12);
+  CHECK(share("", "max_connections = 7") == 1);
+  CHECK(share("max_connections_per_client = 5", "max_connections = 100") == 5);
+  CHECK(share("max_connections_per_client = 5", "max_connections_per_client = 9") == 9);
 }
 
 TEST_CASE("TLS options are merged key by key, and lists are replaced") {

@@ -179,6 +179,36 @@ TEST_CASE("durations are digits and one unit") {
   CHECK(duration_text(std::chrono::milliseconds(0)) == "0s");
 }
 
+TEST_CASE("sizes are digits and one unit") {
+  struct {
+    std::string_view in;
+    uint64_t bytes;  // 1: refused
+  } const rows[] = {{"64MiB", 64 * mebibyte},
+                    {"512 KiB", 524'288},
+                    {" 2GiB ", 2048 * mebibyte},
+                    {"4096B", 4096},
+                    {"0B", 0},
+                    {"18446744073709551615GiB", UINT64_MAX},
+                    {"", 1},
+                    {"64", 1},
+                    {"MiB", 1},
+                    {"64MB", 1},
+                    {"64mib", 1},
+                    {"1.5MiB", 1},
+                    {"-1MiB", 1},
+                    {"18446744073709551616B", 1}};
+  for (const auto& row : rows) {
+    CAPTURE(row.in);
+    const auto value = parse_size(row.in);
+    CHECK((value ? value->bytes : 1) == row.bytes);
+  }
+  CHECK(size_text({64 * mebibyte}) == "64MiB");
+  CHECK(size_text({1536 * 1024}) == "1536KiB");
+  CHECK(size_text({2048 * mebibyte}) == "2GiB");
+  CHECK(size_text({1000}) == "1000B");
+  CHECK(size_text({0}) == "0B");
+}
+
 TEST_CASE("every spelling of suites, groups and versions is understood") {
   struct {
     const char* name;

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <memory>
@@ -132,8 +133,13 @@ class Running {
     server_.reset();
     CHECK(uv_loop_close(&loop_) == 0);
   }
-  [[nodiscard]] int connect() const {
+  /// From 127.0.0.`from`.
+  [[nodiscard]] int connect(int from = 1) const {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in own{};
+    own.sin_family = AF_INET;
+    own.sin_addr.s_addr = htonl(0x7f000000U + static_cast<unsigned>(from));
+    REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&own), sizeof own) == 0);
     REQUIRE(::connect(fd, reinterpret_cast<const sockaddr*>(&address_), sizeof address_) == 0);
     const timeval limit{5, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -179,8 +185,8 @@ std::string read_answer(int fd, size_t body) {
   return text;
 }
 
-std::string ask(const Running& server, std::string_view request) {
-  const int fd = server.connect();
+std::string ask(const Running& server, std::string_view request, int from = 1) {
+  const int fd = server.connect(from);
   errno = 0;
   send_all(fd, request);
   std::string answer = read_all(fd);
@@ -282,10 +288,10 @@ TEST_CASE("callers that vanish at any point leave nothing behind") {
   CHECK(get(server, "/healthz").ends_with("ok\n"));
 }
 
-TEST_CASE("idle connections make room for new ones, busy ones do not") {
+TEST_CASE("whoever holds connections, idle or half asked, makes room for the next") {
   Running server;
   std::vector<int> idle;
-  for (int i = 0; i < 80; ++i) {
+  for (int i = 0; i < 160; ++i) {
     const int fd = server.connect();
     send_all(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
     CHECK(read_answer(fd, 3).ends_with("ok\n"));
@@ -296,21 +302,56 @@ TEST_CASE("idle connections make room for new ones, busy ones do not") {
   for (const int fd : idle) ::close(fd);
 
   std::vector<int> busy;
-  for (int i = 0; i < 64; ++i) {
+  for (int i = 0; i < 200; ++i) {
     busy.push_back(server.connect());
     send_all(busy.back(), "GET /hea");
   }
-  std::string answer = "not yet";
-  for (int i = 0; i < 200 && !answer.empty(); ++i) {  // until the server has seen all of them
-    answer = get(server, "/healthz");
-    std::this_thread::sleep_for(5ms);
+  CHECK(get(server, "/healthz").ends_with("ok\n"));
+  CHECK(read_all(busy.front()).empty());
+  send_all(busy.back(), "lthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  CHECK(read_all(busy.back()).ends_with("ok\n"));  // the youngest are still there
+  for (const int fd : busy) ::close(fd);
+}
+
+TEST_CASE("a client with few connections keeps them, whatever clients with many do") {
+  Running server;
+  const int kept = server.connect(2);
+  send_all(kept, "GET /hea");
+  std::this_thread::sleep_for(20ms);  // the oldest of all
+  std::vector<int> many;
+  for (int i = 0; i < 300; ++i) {
+    many.push_back(server.connect(i % 2 == 0 ? 3 : 4));
+    send_all(many.back(), "GET /hea");
   }
-  CHECK(answer.empty());
-  for (const int fd : busy) {
-    send_all(fd, "lthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    CHECK(read_all(fd).ends_with("ok\n"));
-    ::close(fd);
-  }
+  CHECK(get(server, "/readyz").ends_with("ready\n"));
+  send_all(kept, "lthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  CHECK(read_all(kept).ends_with("ok\n"));
+  for (const int fd : many) ::close(fd);
+  ::close(kept);
+}
+
+TEST_CASE("probes get through while a crowd of addresses comes faster than it is served") {
+  Running server;
+  server.page = std::string(4'000'000, 'x');  // and some never read what they asked for
+  std::atomic<bool> over = false;
+  std::vector<std::thread> crowd;
+  for (int n = 0; n < 3; ++n)
+    crowd.emplace_back([&, n] {
+      std::vector<int> held;
+      for (int i = 0; !over; ++i) {
+        held.push_back(server.connect(10 + (i * 3 + n) % 240));
+        send_all(held.back(), i % 3 == 0 ? "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" : "GET /hea");
+        if (held.size() < 250) continue;
+        for (const int fd : held) ::close(fd);
+        held.clear();
+      }
+      for (const int fd : held) ::close(fd);
+    });
+  int answered = 0;
+  for (int i = 0; i < 100; ++i) answered += get(server, "/healthz").ends_with("ok\n") ? 1 : 0;
+  over = true;
+  for (std::thread& thread : crowd) thread.join();
+  CHECK(answered == 100);
 }
 
 TEST_CASE("shutdown ends everything at once, whatever callers are doing") {
