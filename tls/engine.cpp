@@ -11,6 +11,7 @@
 #include "tls/client_context.hpp"
 #include "tls/client_hello.hpp"
 #include "tls/engine_io.hpp"
+#include "tls/heap.hpp"
 #include "tls/library.hpp"
 #include "tls/records.hpp"
 #include "tls/rsa_power.hpp"
@@ -96,9 +97,9 @@ std::unique_ptr<Engine> Engine::client(std::shared_ptr<const ClientContext> cont
   impl.client = std::move(context);
   impl.demands = &impl.client->impl();
   impl.host = server_name;
-  const int64_t before = allocated();
+  const int64_t before = tls::allocated();
   const bool opened = impl.open_client(saved(resume));
-  impl.allocated = allocated() - before;
+  impl.allocated = tls::allocated() - before;
   return opened ? std::move(engine) : nullptr;
 }
 

@@ -134,6 +134,7 @@ class Stress:
                 conf["server.backend_timeout"] = f"{rng.randrange(15, 25)}s"
                 conf["server.extended_replies"] = rng.random() < 0.5
                 conf["server.host_down_threshold"] = rng.choice((0, 3, 5))
+                conf["tls.tickets.enable"] = rng.random() < 0.8
                 for name in self.ports:
                     conf[f"listener.{name}.max_auth_attempts"] = rng.randrange(2, 6)
                 self.daemon.rewrite(conf)

@@ -540,17 +540,26 @@ def test_failures_of_handshakes_are_counted_by_kind(t):
 @test(quick=True)
 def test_openssl_offers_early_data_of_another_servers_ticket_and_is_served(t):
     """A ticket of an OpenSSL server that allows early data, shown to Postern."""
-    pair = t.pki.leaf(NAME)
-    daemon = front(t, ("main", pair))
-    port = t.port()
+    pair, port = t.pki.leaf(NAME), t.port()
+    backend = t.backend().serve(lambda stream: stream.send(b"220 relay\r\n").finish())
+    daemon = t.postern(t.base(backend, tls=True))
     server = t.spawn("openssl", "s_server", "-accept", str(port), "-cert", pair.chain, "-key", pair.key, "-early_data",
                      "-max_early_data", "16384", "-tls1_3")
     t.await_port(port, process=server)
     session, early = t.file("session.pem", ""), t.file("early", b"e" * 12000)
+<<<<<<< ours
     s_client(port, "-tls1_3", "-sess_out", session, feed=b"hello\n")
     with open(session, encoding="ascii") as file:
         assert "BEGIN SSL SESSION" in file.read()
     out = s_client(daemon.port("smtp"), "-tls1_3", "-sess_in", session, "-early_data", early, "-ign_eof", feed=b"QUIT\r\n")
+=======
+    first = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_3", "-servername", NAME,
+                              "-sess_out", session], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    t.await_that(lambda: os.path.getsize(session), about="a ticket of OpenSSL's server")
+    first.communicate(b"Q\n", timeout=10)
+    out = s_client(daemon.port("smtp"), "-tls1_3", "-sess_in", session, "-early_data", early, "-ign_eof")
+>>>>>>> theirs
     assert "Early data was rejected" in out and "220 relay" in out, out[-1500:]
 
 

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <deque>
 #include <random>
 #include <string>
 #include <thread>
@@ -53,7 +54,7 @@ TEST_CASE("a client is one IPv4 address, or 64 bits of an IPv6 address") {
 
 TEST_CASE("a client gets its share and no more, and gets it back") {
   Place place;
-  std::vector<Admission> held;
+  std::deque<Admission> held;
   for (int i = 0; i < 4; ++i) held.push_back(*place.come("192.0.2.1"));
   CHECK_FALSE(place.come("192.0.2.1"));
   CHECK(place.refused == Rejected::client_limit);
@@ -62,7 +63,7 @@ TEST_CASE("a client gets its share and no more, and gets it back") {
   CHECK_FALSE(place.come("192.0.2.1"));  // logged in counts as well
   held.pop_back();
   held.push_back(*place.come("192.0.2.1"));
-  held.erase(held.begin());
+  held.pop_front();
   CHECK(place.come("192.0.2.1"));
   CHECK(place.listener->clients() == 1);
   held.clear();
