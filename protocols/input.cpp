@@ -39,7 +39,7 @@ void Input::append(std::span<const uint8_t> bytes) {
 
 /// Room for `more` bytes behind the end: by moving to the front if half of the block is free, else by
 /// growing. Either way a byte is moved a constant number of times. What grows toward the limit does not grow
-/// past it before it must.
+/// past it before it must; from there on it grows by halves like everything else.
 void Input::reserve(size_t more) {
   if (capacity_ - end_ >= more) return;
   const size_t held = size();
@@ -47,7 +47,9 @@ void Input::reserve(size_t more) {
     std::memmove(data_, data_ + begin_, held);
     conf::wipe(data_ + held, end_ - held);
   } else {
-    const size_t wanted = std::max({held + more, std::min(held + held / 2, limit), size_t{512}});
+    const size_t half_more = held + held / 2;
+    const size_t ahead = held < limit ? std::min(half_more, limit) : half_more;
+    const size_t wanted = std::max({held + more, ahead, size_t{512}});
     char* const fresh = new char[wanted];
     if (held != 0) std::memcpy(fresh, data_ + begin_, held);
     if (data_) conf::wipe(data_, end_);

@@ -56,7 +56,7 @@ enum class Fault : uint8_t {
   plaintext_leg,        // credentials may not go over this leg
   memory,               // no memory or descriptors for it
 };
-inline constexpr size_t fault_count = 39;
+inline constexpr size_t fault_count = 42;
 
 enum class Blame : uint8_t { nobody, client, backend, us };
 

@@ -115,7 +115,7 @@ void add_counts(std::vector<std::string>& cells, const std::array<uint64_t, N>& 
 }
 template <size_t N>
 void add_headings(std::vector<std::string>& headings, const std::array<const char*, N>& labels) {
-  for (const char* label : labels) headings.push_back("#" + words_of(label));
+  for (const char* label : labels) headings.push_back(fmt::format("#{}", words_of(label)));
 }
 std::string alarming(uint64_t n) { return n == 0 ? "0" : marked("warn", grouped(n)); }
 
@@ -230,7 +230,7 @@ std::string tls(const Status& status) {
     headings.push_back(fmt::format("#TLS {}", tls_version_names[v]));
   headings.emplace_back("#Resumed");
   for (size_t g = 0; g + 1 < tls_group_count; ++g)
-    headings.push_back("#" + html_text(conf::name(static_cast<conf::Group>(g))));
+    headings.push_back(fmt::format("#{}", html_text(conf::name(static_cast<conf::Group>(g)))));
   headings.emplace_back("#Other group");
   Table table("TLS handshakes completed", headings);
   Table failed("TLS handshakes failed, by reason", {"Side", "Reason", "#Failed"});

@@ -26,7 +26,8 @@ conf::Ip ip(const std::string& text) { return *conf::Ip::parse(text); }
 /// and established() says it as well.
 struct Place {
   Counters counters{1};
-  Worker worker{0, counters, nullptr};
+  NameService names;
+  Worker worker{0, counters, names, nullptr};
   std::shared_ptr<PreauthMemory> memory = std::make_shared<PreauthMemory>();
   std::shared_ptr<Occupancy> listener = Occupancy::make(memory);
   Occupancy::Limits limits{8, 4};

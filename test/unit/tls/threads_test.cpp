@@ -110,7 +110,7 @@ TEST_CASE("no handshake fails while tickets are turned off and on, rotate, and p
           continue;
         }
         ++good;
-        saved = pair.client->resumption();
+        saved = left_by(*pair.client);
       }
     });
   loops.emplace_back([&] {  // as the pool does: most of what is prepared is never published
