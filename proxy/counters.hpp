@@ -60,8 +60,9 @@ enum class Rejected : uint8_t {
   timeout,
   command_errors
 };
-inline constexpr std::array<const char*, 8> rejected_names = {
-    "limit", "client_limit", "made_room", "preauth_memory", "proxy_header", "tls", "timeout", "command_errors"};
+inline constexpr std::array<const char*, 8> rejected_names = {"limit",          "client_limit",  "made_room",
+                                                              "preauth_memory", "proxy_header",  "tls",
+                                                              "timeout",        "command_errors"};
 
 /// postern_sessions_total{reason}: why a bridged session ended.
 enum class EndReason : uint8_t { eof, idle, kicked, error, shutdown };

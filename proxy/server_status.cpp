@@ -30,8 +30,7 @@ void add_listeners(Status& status, const Counters& counters, const Snapshot& sna
     row.limit = listener.conf.max_connections;
     row.accepted = sum(cells, [](const ListenerCells& c) { return c.accepted.get(); });
     for (size_t r = 0; r < row.rejected.size(); ++r)
-      row.rejected[r] =
-          sum(cells, [r](const ListenerCells& c) { return c.rejected[r].get(); });
+      row.rejected[r] = sum(cells, [r](const ListenerCells& c) { return c.rejected[r].get(); });
     status.listeners.push_back(std::move(row));
   }
   std::array<bool, interactive_count> listened{};

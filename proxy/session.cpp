@@ -44,8 +44,8 @@ std::array<char, 18> next_id() {
 
 }  // namespace
 
-Session::Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
-                 const conf::SocketAddress& local, Admission admission)
+Session::Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy,
+                 const conf::SocketAddress& peer, const conf::SocketAddress& local, Admission admission)
     : worker_(worker),
       listener_(policy->listener),
       policy_(std::move(policy)),

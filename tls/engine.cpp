@@ -49,7 +49,7 @@ struct Engine::Impl : Channel {
   bool resuming = false;          // client: the ClientHello offers to resume
   bool ticket_too_large = false;  // client: the last ticket was, and is not kept
   uint16_t ticket = 0;            // client: the size of the last ticket that this connection was given
-  int64_t allocated = 0;  // by the library, for this conversation
+  int64_t allocated = 0;          // by the library, for this conversation
 
   /// Sets `in` and `out` for the length of one call.
   class Call {

@@ -112,7 +112,9 @@ TEST_CASE("a ticket above the limit is not kept, and what was kept before still 
     const bool kept = size <= Engine::ticket_limit;
     CHECK((destination.kept.get() != before) == kept);
     // Offered or not, the next handshake with a server of ours is an ordinary one.
-    Joined next(destination.context, server_context(default_policy(), store_of({entry("alpha", true)}), ticket_keys()), "alpha.test", destination.kept.get());
+    Joined next(destination.context,
+                server_context(default_policy(), store_of({entry("alpha", true)}), ticket_keys()),
+                "alpha.test", destination.kept.get());
     CHECK(next.shake());
   }
 }
