@@ -150,7 +150,8 @@ def main(binary, keep=None):
         leg = {"port": server.getsockname()[1], "tls": "plain"}
         with open(f"{folder}/postern.yaml", "w", encoding="utf-8") as f:
             json.dump({
-                "server": {"threads": 2, "shutdown_grace": "1s", "hostname": "mail.example.com", "host_down_threshold": 3, "host_down_min_clients": 0},
+                "server": {"threads": 2, "shutdown_grace": "1s", "hostname": "mail.example.com", "host_down_threshold": 3, "host_down_min_clients": 0,
+                           "host_down_cooldown": "10m"},
                 "metrics": {"bind": f"127.0.0.1:{metrics}"},
                 "tls": {"certificate": {"mail": {"cert": f"{folder}/cert", "key": f"{folder}/key"}}},
                 "listener": {"imap": {"protocol": "imap", "bind": f"127.0.0.1:{imap}", "tls": "starttls", "max_connections": 64},

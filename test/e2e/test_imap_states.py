@@ -15,7 +15,7 @@ MESSAGE = ("From: {0}@example.org\r\nTo: all@example.org\r\nSubject: =?utf-8?q?n
 # Before a login; each on a connection of its own, since Dovecot hangs up at the third mistake.
 STRANGER = ["NOOP", "CAPABILITY", "LOGOUT", "SELECT INBOX", 'LIST "" *', "FETCH 1 FLAGS", "UID FETCH 1 FLAGS", "EXPUNGE", "IDLE",
             "FROB", "LOGIN", "LOGIN alice", "LOGIN {{", "LOGIN ()", "AUTHENTICATE", "AUTHENTICATE NO-SUCH", "LOGIN nobody@example.org wrong",
-            "AUTHENTICATE PLAIN AG5vYm9keQB3cm9uZw==", "AUTHENTICATE PLAIN !!!", "ENABLE CONDSTORE", 'ID ("name" "x")', "ID NIL"]
+            "AUTHENTICATE PLAIN AG5vYm9keQB3cm9uZw==", 'ID ("name" "x")', "ID NIL"]
 
 AT_HOME = ["CAPABILITY", "NOOP", "NAMESPACE", 'ID ("name" "x")', "ENABLE CONDSTORE", "ENABLE NO-SUCH", 'LIST "" ""', 'LIST "" "*"', 'LIST "" "%"',
            'LIST (SUBSCRIBED) "" "*" RETURN (CHILDREN STATUS (MESSAGES))', 'LSUB "" "*"', "CREATE one", "CREATE one", "CREATE one/two",
@@ -35,7 +35,8 @@ SELECTED = ["NOOP", "CHECK", "FETCH 1:* FLAGS", "FETCH 1 (UID INTERNALDATE RFC82
 
 
 def settled(text):
-    """Without what differs from one run to the next: times, and numbers made of them."""
+    """Without what differs from one run to the next: tags, times, and numbers made of them."""
+    text = re.sub(r'\(TAG "a\d+"\)', "(TAG)", text)
     text = re.sub(r"\(\d+\.\d+ \+ \d+\.\d+( \+ \d+\.\d+)? secs\)", "(secs)", text)
     text = re.sub(r"(UIDVALIDITY|APPENDUID|COPYUID) \d+", r"\1 N", text)
     return re.sub(r"(\d\d-\w{3}-\d{4} \d\d:\d\d:\d\d [+-]\d{4})", "TIME", text)
@@ -69,7 +70,7 @@ class Ways:
 
 
 def said(talk, text):
-    lines, final = talk.command(text.encode())
+    lines, final = talk.command(text)
     return (text, *lines, final)
 
 

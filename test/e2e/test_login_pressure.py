@@ -85,7 +85,7 @@ def test_a_client_late_to_read_gets_the_answers_and_the_login_in_order(t):
     for protocol, speech in w.each():
         client = w.client(protocol).say(asked[protocol].strip())
         one = client.stream.line() + "\r\n"
-        while not one.endswith(("completed.\r\n", "\r\n.\r\n", 'ready."\r\n')) and not one.split("\r\n")[-2].startswith("250 "):
+        while not one.endswith(("completed.\r\n", "\r\n.\r\n", 'ready"\r\n')) and not one.split("\r\n")[-2].startswith("250 "):
             one += client.stream.line() + "\r\n"
         client.close()
         client = logins.Client(wire.connect(w.daemon.port(protocol), receive_buffer=4096), speech)

@@ -154,7 +154,7 @@ def test_no_secret_is_in_any_record_at_the_finest_level(t):
             server.close()
             client.close()
             client = w.client(protocol).attempt(user + " x", password)
-            client.told_unavailable().close()
+            client.hear(speech.said_hidden).close()
             client, server = w.logged_in(protocol, user)
             client.stream.send(f"{password} again\r\n")
             server.stream.line()
