@@ -52,12 +52,26 @@ Told ask(const NameRecord& record, uint64_t now, uint64_t stale = hour, bool ret
 /// Names that are looked up when the test says so.
 class Hand {
  public:
+  Hand() = default;
+  Hand(const Hand&) = delete;
+  Hand& operator=(const Hand&) = delete;
+  /// A service that has gone leaves its threads to themselves: they may still be in here.
+  ~Hand() {
+    std::unique_lock lock(mutex_);
+    over_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return inside_ == 0; });
+  }
   NameAnswer operator()(const std::string& name) {
     std::unique_lock lock(mutex_);
+    ++inside_;
     ++begun_[name];
     changed_.notify_all();
-    changed_.wait(lock, [&] { return answers_.contains(name); });
-    return answers_.at(name);
+    changed_.wait(lock, [&] { return over_ || answers_.contains(name); });
+    NameAnswer answer = answers_.contains(name) ? answers_.at(name) : NameAnswer{};
+    --inside_;
+    changed_.notify_all();
+    return answer;
   }
   void answer(const std::string& name, NameAnswer answer) {
     const std::lock_guard lock(mutex_);
@@ -82,6 +96,8 @@ class Hand {
   std::condition_variable changed_;
   std::map<std::string, NameAnswer> answers_;
   std::map<std::string, int> begun_;
+  int inside_ = 0;  // lookups under way
+  bool over_ = false;
 };
 
 struct Ear final : NameService::Asker {
