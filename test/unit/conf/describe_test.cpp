@@ -49,7 +49,8 @@ TEST_CASE("the reference has every key of the schema that is a value") {
     const std::string section = text.substr(begin, text.find("\n## ", begin) - begin);
     const auto& keys =
         schema.at("properties").at("capabilities").at("properties").at(protocol).at("properties");
-    for (const auto& [key, value] : keys.items()) {
+    for (const auto& item : keys.items()) {
+      const std::string& key = item.key();
       CAPTURE(key);
       if (key.find('-') == std::string::npos) CHECK(section.find("| `" + key + "` |") != std::string::npos);
     }
