@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Backends whose tickets are odd: none from one day on, only at first, too large, of another version. None
 // may make the destination unreachable, whatever it did before.
+#include <fmt/format.h>
+
 #include "test/unit/tls/raw_server.hpp"
 #include "tls/library.hpp"
 
@@ -115,7 +117,10 @@ TEST_CASE("a ticket above the limit is not kept, and what was kept before still 
     Joined next(destination.context,
                 server_context(default_policy(), store_of({entry("alpha", true)}), ticket_keys()),
                 "alpha.test", destination.kept.get());
-    CHECK(next.shake());
+    const bool shook = next.shake();
+    const std::string why = fmt::format("{} / {}", next.server->error(), next.client->error());
+    INFO(why);
+    CHECK(shook);
   }
 }
 
