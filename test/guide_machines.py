@@ -45,7 +45,7 @@ userdb static {
   }
 }
 """
-POSTFIX = {"maillog_file": "/dev/stdout", "inet_interfaces": "all", "disable_dns_lookups": "yes", "smtpd_peername_lookup": "no",
+POSTFIX = {"maillog_file": "/dev/stdout", "inet_interfaces": "all", "smtpd_peername_lookup": "no",
            "mynetworks": "127.0.0.0/8", "mydestination": "", "myhostname": "mail.internal.example.com", "alias_maps": "",
            "alias_database": "", "local_recipient_maps": "", "virtual_mailbox_domains": "example.com",
            "virtual_mailbox_base": "/run/site", "virtual_mailbox_maps": "static:posted/", "virtual_minimum_uid": "1",
