@@ -12,6 +12,7 @@
 #include <exception>
 #include <list>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "proxy/admission.hpp"
@@ -63,6 +64,7 @@ struct ProbeState {
   Handlers handlers;
   bool closing = false;
   std::list<Listener*> listeners;
+  std::unordered_map<uint64_t, unsigned, PrefixHash> clients;  // how many connections each has
   std::list<Connection*> connections;  // in the order of their last request: idle ones first
   size_t handles = 0;                  // objects libuv has not let go of
   std::array<char, 8192> scratch{};    // reads land here: one at a time
@@ -87,6 +89,8 @@ class Connection {
     c->look_at_peer();
     state->make_room(c);
     if (c->phase_ == Phase::closed) return;
+    c->counted_ = true;
+    ++state->clients[c->prefix_];
     c->enter(Phase::head);
     c->read();
   }
@@ -99,6 +103,7 @@ class Connection {
     if (phase_ == Phase::closed) return;
     phase_ = Phase::closed;
     state_->connections.erase(place_);
+    if (counted_ && --state_->clients[prefix_] == 0) state_->clients.erase(prefix_);
     uv_close(base(&timer_), on_closed);
     uv_close(base(&tcp_), on_closed);
   }
@@ -208,8 +213,9 @@ class Connection {
   int open_handles_ = 2;
   Phase phase_ = Phase::head;
   unsigned served_ = 0;
-  uint64_t prefix_ = 0;  // whom the peer counts as
-  bool local_ = false;   // it is on this machine, or in this pod
+  uint64_t prefix_ = 0;   // whom the peer counts as
+  bool counted_ = false;  // among its client's
+  bool local_ = false;    // it is on this machine, or in this pod
   bool last_ = false;
   std::string in_;   // at most a head and a read
   std::string out_;  // while it is written
@@ -272,13 +278,10 @@ void ProbeState::make_room(const Connection* newcomer) {
     return c == newcomer || (c->local() && !newcomer->local());
   };
   Connection* chosen = nullptr;
-  std::pair<std::ptrdiff_t, bool> most;  // connections of its client; not being answered
+  std::pair<unsigned, bool> most;  // connections of its client; not being answered
   for (Connection* c : connections) {
     if (spared(c)) continue;
-    const auto same = [&](const Connection* other) {
-      return !spared(other) && other->prefix() == c->prefix();
-    };
-    const std::pair weight(std::ranges::count_if(connections, same), !c->answering());
+    const std::pair weight(clients[c->prefix()], !c->answering());
     if (chosen && weight <= most) continue;
     chosen = c;
     most = weight;
