@@ -235,10 +235,11 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
       key<&ServerConf::proxy_header_timeout>(
           "proxy_header_timeout", "Wait for an optional PROXY header where the server speaks first.",
           positive),
-      key<&ServerConf::preauth_memory>(
-          "preauth_memory",
-          "Memory for all connections that have not logged in, together; above it the oldest are closed.",
-          {.min = mebibyte}),
+      key<&ServerConf::preauth_memory>("preauth_memory",
+                                       "Memory for all connections that have not logged in, together. Above "
+                                       "it the oldest are closed of those "
+                                       "that hold no less than the average.",
+                                       {.min = mebibyte}),
   };
   static_assert(fields<ServerConf>() == rows.size() + 1, "log_level is parsed in load.cpp");
   return rows;

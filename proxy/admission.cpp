@@ -121,6 +121,13 @@ Waiting* Occupancy::victim(const ClientEntry* newcomer) const {
   return nullptr;
 }
 
+Waiting* Occupancy::oldest_with(uint64_t bytes) const {
+  int looked_at = 0;
+  for (Waiting* at = oldest_; at && looked_at < search_limit; at = at->newer, ++looked_at)
+    if (const uint32_t held = at->held.load(std::memory_order_relaxed); held >= bytes) return at;
+  return nullptr;
+}
+
 /// Its worker hears of it while the lock is held: until its session is destroyed, which takes the lock, that
 /// worker cannot end.
 void Occupancy::put_out(Waiting& waiting, Fault why) {
@@ -161,6 +168,7 @@ Occupancy::Answer Occupancy::admit(const std::optional<conf::Ip>& client, const 
     return answer;
   }
   answer.admission.emplace(Admission(shared_from_this(), std::move(waiting)));
+  memory_->holders_.fetch_add(1, std::memory_order_relaxed);
   return answer;
 }
 
@@ -188,7 +196,25 @@ void PreauthMemory::charge(Waiting& waiting, uint32_t bytes) {
 
 void PreauthMemory::release(Waiting& waiting) {
   const uint32_t before = waiting.held.exchange(released, std::memory_order_relaxed);
-  if (before != released) held_.fetch_sub(int64_t{before}, std::memory_order_relaxed);
+  if (before == released) return;
+  held_.fetch_sub(int64_t{before}, std::memory_order_relaxed);
+  holders_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+/// The listener where somebody who holds that much has waited longest.
+std::shared_ptr<Occupancy> PreauthMemory::oldest_with(uint64_t bytes) const {
+  std::shared_ptr<Occupancy> found;
+  uint64_t oldest = UINT64_MAX;
+  for (const auto& known : listeners_) {
+    const auto listener = known.lock();
+    if (!listener) continue;
+    const std::lock_guard its(listener->mutex_);
+    const Waiting* const waiting = listener->oldest_with(bytes);
+    if (!waiting || waiting->since >= oldest) continue;
+    oldest = waiting->since;
+    found = listener;
+  }
+  return found;
 }
 
 void PreauthMemory::relieve(uint64_t now) {
@@ -196,20 +222,16 @@ void PreauthMemory::relieve(uint64_t now) {
   {
     const std::lock_guard lock(mutex_);
     while (held() > limit()) {
-      std::shared_ptr<Occupancy> at;
-      uint64_t oldest = UINT64_MAX;
-      for (const auto& known : listeners_) {
-        const auto listener = known.lock();
-        if (!listener) continue;
-        const std::lock_guard its(listener->mutex_);
-        if (!listener->oldest_ || listener->oldest_->since >= oldest) continue;
-        oldest = listener->oldest_->since;
-        at = listener;
-      }
+      // First who holds no less than the average; if the oldest everywhere are small, then any.
+      const auto holders = std::max<int64_t>(holders_.load(std::memory_order_relaxed), 1);
+      uint64_t least = held() / static_cast<uint64_t>(holders);
+      std::shared_ptr<Occupancy> at = oldest_with(least);
+      if (!at) at = oldest_with(least = 0);
       if (!at) break;
       const std::lock_guard its(at->mutex_);
-      if (!at->oldest_) continue;  // it has logged in since
-      at->put_out(*at->oldest_, Fault::preauth_memory);
+      Waiting* const out = at->oldest_with(least);
+      if (!out) continue;  // it has logged in since
+      at->put_out(*out, Fault::preauth_memory);
       ++gone;
     }
   }

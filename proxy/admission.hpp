@@ -60,8 +60,9 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
   End end = nullptr;
 };
 
-/// server.preauth_memory: what connections of the whole process hold before a login. Above the limit the
-/// oldest are ended, whichever listener they wait on.
+/// server.preauth_memory: what connections of the whole process hold before a login. Above the limit somebody
+/// is ended, whichever listener it waits on: the oldest that holds no less than they do on average. So who
+/// holds a little and logs in at once is not pushed out by a crowd that holds much.
 class PreauthMemory {
  public:
   void limit(uint64_t bytes) { limit_.store(bytes, std::memory_order_relaxed); }
@@ -80,10 +81,12 @@ class PreauthMemory {
   void charge(Waiting& waiting, uint32_t bytes);
   void release(Waiting& waiting);
   void relieve(uint64_t now);
+  [[nodiscard]] std::shared_ptr<Occupancy> oldest_with(uint64_t bytes) const;
 
   std::atomic<uint64_t> limit_{64 * uint64_t{1024} * 1024};
   std::atomic<int64_t> held_{
-      0};             // for a moment less than nothing: what is charged may be released before it is added
+      0};  // for a moment less than nothing: what is charged may be released before it is added
+  std::atomic<int64_t> holders_{0};
   std::mutex mutex_;  // of those who relieve; taken before a listener's
   std::vector<std::weak_ptr<Occupancy>> listeners_;
   SharedThrottle told_;
@@ -151,6 +154,7 @@ class Occupancy : public std::enable_shared_from_this<Occupancy> {
   void append(Waiting& waiting);
   void unlink(Waiting& waiting);
   [[nodiscard]] Waiting* victim(const ClientEntry* newcomer) const;
+  [[nodiscard]] Waiting* oldest_with(uint64_t bytes) const;
   void put_out(Waiting& waiting, Fault why);
 
   const std::shared_ptr<PreauthMemory> memory_;

@@ -56,7 +56,7 @@ void preauth(Page& page, const Observed& seen) {
               "Memory held by connections that have not logged in.");
   page.gauge({}, static_cast<double>(seen.preauth_held));
   page.family("postern_preauth_memory_limit_bytes", MetricType::Gauge,
-              "server.preauth_memory: above it the oldest of them are closed.");
+              "server.preauth_memory: above it some of them are closed.");
   page.gauge({}, static_cast<double>(seen.preauth_limit));
 }
 
