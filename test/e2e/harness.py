@@ -116,8 +116,9 @@ class T:
         """A peer: started in the background, its output in a file, ended with the test."""
         name = name or f"{os.path.basename(command[0])}{len(self.children)}"
         log = f"{self.folder}/{name}.log"
+        more.setdefault("stdin", subprocess.DEVNULL)
         with open(log, "wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more)
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, **more)
         process.log = log
         self.children.append(process)
         return process

@@ -160,8 +160,11 @@ class Peer:
         self.seen = []  # (kind, payload) of every record received
 
     def raw(self, data):
-        for at in range(0, len(data), self.piece or len(data) or 1):
-            self.stream.send(data[at:at + (self.piece or len(data))])
+        try:
+            for at in range(0, len(data), self.piece or len(data) or 1):
+                self.stream.send(data[at:at + (self.piece or len(data))])
+        except wire.Reset:
+            pass  # closed in the middle of it; why, the records that were received say
         return self
 
     def send(self, kind, payload, padding=0):
@@ -218,7 +221,8 @@ class Peer:
                 if got[0] == ALERT:
                     names.append(ALERTS.get(got[1][1], str(got[1][1])))
         except wire.Reset:
-            names.append("reset")
+            if not names:
+                names.append("reset")
         return names
 
 

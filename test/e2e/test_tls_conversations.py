@@ -276,6 +276,11 @@ def test_nothing_comes_between_the_parts_of_a_message(t):
             assert client.data() == b"220 relay\r\n"
             client.send(HANDSHAKE, message(KEY_UPDATE, b"\0")[:part]).send(DATA, b"x")
             alerted("data inside a KeyUpdate", client, "unexpected_message")
+    for client in clients(daemon):  # nothing as long as that is for a server: it is not waited for
+        client.handshake()
+        assert client.data() == b"220 relay\r\n"
+        client.send(HANDSHAKE, message(4, bytes(8000))[:100])
+        alerted("the beginning of a long message after the handshake", client, "unexpected_message")
     for client in clients(daemon):
         client.hello()
         assert not client.answer()

@@ -16,10 +16,11 @@
 struct postern_partial {
     word32 have;
     word32 size; /* of bytes[]: the header until that is there, then the whole message */
-    byte bytes[HANDSHAKE_HEADER_SZ];
+    byte bytes[];
 };
 
-enum { most_bytes = 20000 }; /* after the handshake the longest message is a ticket */
+/* After the handshake the longest message for a client is a ticket, and for a server a key update. */
+enum { most_for_client = 20000, most_for_server = 64 };
 
 static struct postern_conversation* of(const WOLFSSL* ssl)
 {
@@ -85,6 +86,17 @@ static int hand_over(WOLFSSL* ssl, byte* input, word32* index, word32 end, poste
     return handler(ssl, input, index, end);
 }
 
+static struct postern_partial* partial_of(word32 size)
+{
+    struct postern_partial* made =
+        (struct postern_partial*)XMALLOC(sizeof *made + size, NULL, DYNAMIC_TYPE_TMP_BUFFER);
+    if (made != NULL) {
+        made->have = 0;
+        made->size = size;
+    }
+    return made;
+}
+
 /* Adds what `input` has of the message. 1: it is whole, or its header is and the library can go on. */
 static int collect(WOLFSSL* ssl, const byte* input, word32* index, word32 end)
 {
@@ -99,15 +111,17 @@ static int collect(WOLFSSL* ssl, const byte* input, word32* index, word32 end)
         if (partial->size == HANDSHAKE_HEADER_SZ && ssl->arrays == NULL) {
             const word32 whole = HANDSHAKE_HEADER_SZ + body_size(partial->bytes);
             struct postern_partial* bigger;
-            if (whole > most_bytes)
+            if (ssl->options.side == WOLFSSL_SERVER_END && whole > most_for_server)
+                return WC_NO_ERR_TRACE(OUT_OF_ORDER_E);
+            if (whole > most_for_client)
                 return WC_NO_ERR_TRACE(HANDSHAKE_SIZE_ERROR);
             if (whole == HANDSHAKE_HEADER_SZ)
                 return 1;
-            bigger = (struct postern_partial*)XMALLOC(sizeof *bigger + whole, NULL, DYNAMIC_TYPE_TMP_BUFFER);
+            bigger = partial_of(whole);
             if (bigger == NULL)
                 return WC_NO_ERR_TRACE(MEMORY_E);
-            *bigger = *partial;
-            bigger->size = whole;
+            XMEMCPY(bigger->bytes, partial->bytes, partial->have);
+            bigger->have = partial->have;
             XFREE(partial, NULL, DYNAMIC_TYPE_TMP_BUFFER);
             of(ssl)->partial = partial = bigger;
             continue;
@@ -152,11 +166,9 @@ int postern_handshake(WOLFSSL* ssl, byte* input, word32* index, word32 end, post
                 ret = WC_NO_ERR_TRACE(OUT_OF_ORDER_E);
             return ret;
         }
-        my->partial = (struct postern_partial*)XMALLOC(sizeof *my->partial, NULL, DYNAMIC_TYPE_TMP_BUFFER);
+        my->partial = partial_of(HANDSHAKE_HEADER_SZ);
         if (my->partial == NULL)
             return WC_NO_ERR_TRACE(MEMORY_E);
-        my->partial->have = 0;
-        my->partial->size = HANDSHAKE_HEADER_SZ;
     }
     ret = collect(ssl, input, index, end);
     if (ret == 1) {
