@@ -32,7 +32,7 @@ struct NameService::State {
     NameRecord record;
     std::vector<Asker*> askers;  // wait for the lookup under way
     uint64_t told_at = 0;  // when people were told of last good addresses; 0: not, or they are fresh again
-    bool slow = false;     // the last lookup brought no answer
+    bool slow = true;      // the last lookup brought no answer, or there was none yet
   };
   using Entries = std::map<std::string, Entry, std::less<>>;
 

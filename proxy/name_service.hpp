@@ -4,17 +4,16 @@
 //
 // getaddrinfo on threads of our own, and not c-ares, although that would need no thread:
 // - Whatever `getent ahosts NAME` says on this machine is what Postern uses: nsswitch.conf with all its
-// modules
-//   (systemd-resolved, mDNS, machined, myhostname), /etc/hosts, search domains and ndots as Kubernetes writes
-//   them, gai.conf, and a resolv.conf that changes while we run. c-ares knows files and DNS, reads its
-//   configuration once, and differs between Debian's releases (1.18, 1.34).
+//   modules (systemd-resolved, mDNS, machined, myhostname), /etc/hosts, search domains and ndots as
+//   Kubernetes writes them, gai.conf, and a resolv.conf that changes while we run. c-ares knows files and
+//   DNS, reads its configuration once, and differs between Debian's releases (1.18, 1.34).
 // - glibc asks each question from a new socket and port; c-ares 1.18 keeps one port for all of them, which
 //   makes answers easier to forge.
 // - It parses hostile answers and orders thousands of addresses here, where no loop waits for it.
 // The price: no time to live is told, so an answer is fresh for five seconds; and a lookup cannot be given
-// up, so each one that hangs holds a thread. There are `most_threads` at most, and names whose last lookup
-// brought no answer get half of them at most, so that the others always have some. A thread that hangs is
-// left behind at the exit: nothing ever waits for one.
+// up, so each one that hangs holds a thread. There are `most_threads` at most. Names that were not answered
+// the last time, or never asked for, get half of them, so that those that are answered always have some; they
+// go on with their last good addresses anyway. A thread that hangs is left behind at the exit, unwaited for.
 #pragma once
 
 #include <atomic>
