@@ -33,7 +33,10 @@ struct Place {
   Occupancy::Limits limits{8, 4};
   uint64_t now = 0;
   Rejected refused = Rejected::limit;
-  ~Place() { worker.stop(); }
+  ~Place() {
+    worker.stop();
+    uv_run(worker.loop(), UV_RUN_DEFAULT);  // once more, so that its handles close
+  }
 
   std::optional<Admission> come(const std::string& from) {
     auto answer = listener->admit(from.empty() ? std::nullopt : std::optional(ip(from)), limits, ++now);
