@@ -219,13 +219,15 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
           "stale_addresses",
           "How long the last good addresses of a destination's name go on being used while no name server "
           "answers. An answer that there is no such name, given twice, ends it sooner. `0s`: not at all."),
-      key<&ServerConf::host_down_threshold>("host_down_threshold",
-                                            "Failures in a row that mark a destination down; 0: never."),
+      key<&ServerConf::host_down_threshold>(
+          "host_down_threshold",
+          "Failures in a row after which Postern tries a destination itself, and marks it "
+          "down if that fails; 0: never."),
       key<&ServerConf::host_down_min_clients>(
           "host_down_min_clients",
-          "Different clients that must have failed before failures behind the connect count."),
-      key<&ServerConf::host_down_cooldown>("host_down_cooldown",
-                                           "How long a destination stays down before a probe."),
+          "Different clients (IPv6: by /64) that must have failed before failures behind the connect count."),
+      key<&ServerConf::host_down_cooldown>(
+          "host_down_cooldown", "How long a destination stays down before Postern tries it again."),
       key<&ServerConf::proxy_ttl>("proxy_ttl", "First value of the forwarding TTL, which ends loops."),
       key<&ServerConf::log_format>("log_format", "One record a line, in this form."),
       key<&ServerConf::strict_keys>("strict_keys", "Whether unknown keys are errors or warnings."),

@@ -70,6 +70,11 @@ Step Conversation::rejected(std::string_view said, bool hide, std::string& out) 
   return failed(out);
 }
 
+Step Conversation::unanswered(std::string& out) {
+  say(Say::unavailable, out);
+  return failed(out);
+}
+
 Step Conversation::upgrade(Input& in) {
   if (!in.empty() && events_) events_->clear_text_discarded(in.size());
   in.clear();

@@ -50,6 +50,7 @@ class Conversation : public Dialogue {
   void tls_started(std::string& out) override;
   Login take_login() override;
   Step rejected(std::string_view said, bool hide, std::string& out) final;
+  Step unanswered(std::string& out) final;
   void unavailable(std::string& out) final { say(Say::unavailable, out); }
   void farewell(Farewell why, std::string& out) final;
   [[nodiscard]] size_t held() const final {

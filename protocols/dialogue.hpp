@@ -78,6 +78,8 @@ class Dialogue {
   virtual Login take_login() = 0;
   /// The backend said no. `said` is its words, whole lines; with `hide` the client hears the generic ones.
   virtual Step rejected(std::string_view said, bool hide, std::string& out) = 0;
+  /// The backend was asked and gave no answer: a failure that counts, in the words of a temporary one.
+  virtual Step unanswered(std::string& out) = 0;
   /// No backend could be asked. The connection ends.
   virtual void unavailable(std::string& out) = 0;
 

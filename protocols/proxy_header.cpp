@@ -249,4 +249,12 @@ std::string write_proxy_header(const ProxyOut& out) {
   return header;
 }
 
+std::string local_proxy_header() {
+  std::string header(signature_v2);
+  header += static_cast<char>(command_local);
+  header += '\0';  // no family
+  append16(header, 0);
+  return header;
+}
+
 }  // namespace postern::protocols

@@ -76,5 +76,7 @@ struct ProxyOut {
 
 /// The header's bytes: version 2, or `PROXY UNKNOWN` CR LF when the families differ.
 std::string write_proxy_header(const ProxyOut& out);
+/// For a connection of our own, which speaks for nobody: version 2, LOCAL.
+std::string local_proxy_header();
 
 }  // namespace postern::protocols

@@ -69,14 +69,18 @@ enum class EndReason : uint8_t { eof, idle, kicked, error, shutdown };
 inline constexpr std::array<const char*, 5> end_reason_names = {"eof", "idle", "kicked", "error", "shutdown"};
 
 /// postern_backend_attempts_total{result}
-enum class AttemptResult : uint8_t { ok, connect, later, refused };
-inline constexpr std::array<const char*, 4> attempt_names = {"ok", "connect", "later", "refused"};
+enum class AttemptResult : uint8_t { ok, connect, later, unanswered, refused };
+inline constexpr std::array<const char*, 5> attempt_names = {"ok", "connect", "later", "unanswered",
+                                                             "refused"};
+
+/// postern_destination_probes_total{result}, in the order of Health::Finding.
+inline constexpr std::array<const char*, 3> probe_result_names = {"up", "down", "unknown"};
 
 /// postern_auth_total{protocol, mechanism, result}. `command`: LOGIN or USER and PASS.
-/// `name`: one that may not be looked up.
-enum class AuthResult : uint8_t { ok, rejected, malformed, privacy, unavailable, name };
-inline constexpr std::array<const char*, 6> auth_result_names = {"ok",      "rejected",    "malformed",
-                                                                 "privacy", "unavailable", "name"};
+/// `name`: one that may not be looked up. `unanswered`: by a backend that was ready for it.
+enum class AuthResult : uint8_t { ok, rejected, malformed, privacy, unavailable, name, unanswered };
+inline constexpr std::array<const char*, 7> auth_result_names = {
+    "ok", "rejected", "malformed", "privacy", "unavailable", "name", "unanswered"};
 inline constexpr std::array<const char*, 6> auth_method_names = {"PLAIN",   "LOGIN",   "OAUTHBEARER",
                                                                  "XOAUTH2", "command", "unknown"};
 size_t auth_method(std::string_view name);  // index of the label for what a dialogue calls a login
@@ -109,6 +113,7 @@ struct alignas(64) DestinationCells {
     Cell opened;  // active = opened - sum of ended
     std::array<Cell, end_reason_names.size()> ended;
     std::array<Cell, attempt_names.size()> attempts;
+    std::array<Cell, probe_result_names.size()> probes;
   };
   std::array<PerProtocol, conf::protocol_count> protocol;
   Histogram<connect_bounds.size()> connect;

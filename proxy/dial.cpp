@@ -12,6 +12,7 @@
 #include "protocols/refusal.hpp"
 #include "protocols/registry.hpp"
 #include "proxy/log.hpp"
+#include "proxy/probe.hpp"
 #include "proxy/tls_counting.hpp"
 #include "proxy/worker.hpp"
 
@@ -46,7 +47,7 @@ Dial::Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot,
       began_(uv_hrtime()),
       window_end_(worker.now() + static_cast<uint64_t>(snapshot_->config.server.backend_timeout.count())),
       retries_left_(snapshot_->config.server.backend_connect_retries),
-      trial_(std::make_unique<Trial>(worker, snapshot_, destination_, protocol, caller)) {}
+      attempt_(std::make_unique<Attempt>(worker, snapshot_, destination_, protocol, caller)) {}
 
 void Dial::conduct(const protocols::ReplayRules& rules, const protocols::Login& login) {
   rules_ = &rules;
@@ -59,14 +60,29 @@ void Dial::start() {
   leg_ = &*leg;
   if (leg_->forwarding == conf::Forwarding::xclient && caller_.ttl <= 1)
     return fail(Fault::loop, "forwarding TTL is used up");
-  if (!trial_->admit()) return fail(Fault::breaker_open, "destination is marked down");
+  switch (attempt_ ? attempt_->admit() : Health::Admission::pass) {
+    case Health::Admission::pass:
+      return round();
+    case Health::Admission::refuse:
+      return fail(Fault::breaker_open, "destination is marked down");
+    case Health::Admission::trial:
+      break;
+  }
+  timer_.at(window_end_);
+  worker_.probes->begin(snapshot_, destination_, protocol_, this);
+}
+
+/// The trial that this login has waited for.
+void Dial::probe_over(bool up) {
+  if (!up) return fail(Fault::breaker_open, "destination is marked down, and still does not answer");
   round();
 }
 
 void Dial::cancel() {
   if (over_) return;
   over_ = true;
-  if (trial_) trial_->abandon();
+  if (attempt_) attempt_->abandon();
+  ProbeWaiter::leave();
   Waiter::cancel();
   timer_.stop();
   drop_attempt();
@@ -131,6 +147,7 @@ void Dial::drop_attempt() {
 
 std::string Dial::proxy_header() const {
   if (leg_->forwarding != conf::Forwarding::proxy) return {};
+  if (!attempt_) return protocols::local_proxy_header();
   protocols::ProxyOut out;
   out.source = caller_.peer;
   out.destination = caller_.local;
@@ -257,6 +274,10 @@ void Dial::tick() {
     pausing_ = false;
     return round();
   }
+  if (waiting()) {
+    ProbeWaiter::leave();
+    return fail(Fault::breaker_open, "destination is marked down, and its trial has not ended in time");
+  }
   if (looking_since_) return look_up();
   if (again_in_full()) return;
   if (worker_.now() >= window_end_) {
@@ -306,14 +327,16 @@ void Dial::again_or_fail() {
 void Dial::fail(Fault fault, const std::string& detail) {
   over_ = true;
   timer_.stop();
-  trial_->failure(fault, detail);
+  if (attempt_) attempt_->failure(fault, detail);
   owner_.dial_failed(fault, detail);
 }
 
 void Dial::succeed() {
   over_ = true;
   timer_.stop();
-  if (!rules_) trial_->success();  // else the answer to the login tells
+  stream_->read(false);
+  if (!attempt_) return owner_.dialed(std::move(stream_));
+  if (!rules_) attempt_->success();  // else the answer to the login tells
   const uint64_t took = (connected_at_ - began_) / 1000;
   destination_->counters->workers[worker_.index].connect.observe(connect_bounds, took);
   if (rules_) {
@@ -328,7 +351,6 @@ void Dial::succeed() {
                                      {"destination", destination_->conf.name},
                                      {"backend", target_.text()},
                                      {"secs", static_cast<double>(took) / 1e6}});
-  stream_->read(false);
   owner_.dialed(std::move(stream_));
 }
 

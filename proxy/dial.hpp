@@ -12,13 +12,14 @@
 
 #include "conf/address.hpp"
 #include "protocols/replay.hpp"
+#include "proxy/attempt.hpp"
 #include "proxy/caller.hpp"
 #include "proxy/fault.hpp"
+#include "proxy/probe_waiter.hpp"
 #include "proxy/resolver.hpp"
 #include "proxy/snapshot.hpp"
 #include "proxy/stream.hpp"
 #include "proxy/timers.hpp"
-#include "proxy/trial.hpp"
 
 namespace postern::proxy {
 
@@ -32,7 +33,7 @@ class DialEvents {
   ~DialEvents() = default;
 };
 
-class Dial final : Resolver::Waiter, StreamEvents {
+class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
  public:
   Dial(Worker& worker, std::shared_ptr<const Snapshot> snapshot,
        std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
@@ -42,6 +43,12 @@ class Dial final : Resolver::Waiter, StreamEvents {
   /// Before start(), for protocols with a login: what the conversation with the backend goes by. Both must
   /// outlive the replay.
   void conduct(const protocols::ReplayRules& rules, const protocols::Login& login);
+  /// Before start(): this is a trial of our own. It asks nobody's leave, speaks for no client and reports to
+  /// its owner alone.
+  void probe() {
+    attempt_.reset();
+    in_full_ = true;  // it shows that a whole handshake works, certificate included
+  }
   void start();
   /// Gives up without a word: the client left. Nothing is recorded. Idempotent.
   void cancel();
@@ -51,13 +58,14 @@ class Dial final : Resolver::Waiter, StreamEvents {
   // went.
   std::unique_ptr<protocols::Replay> take_replay() { return std::move(replay_); }
   protocols::Input take_input() { return std::move(input_); }
-  std::unique_ptr<Trial> take_trial() { return std::move(trial_); }
+  std::unique_ptr<Attempt> take_attempt() { return std::move(attempt_); }
 
  private:
   struct Connecting;
 
   // Resolver::Waiter
   void name_learned() override { look_up(); }
+  void probe_over(bool up) override;
   // StreamEvents, until the stream is handed over
   void stream_secured(Stream& stream) override;
   void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
@@ -107,7 +115,7 @@ class Dial final : Resolver::Waiter, StreamEvents {
   bool pausing_ = false;   // between two rounds
   bool retrying_ = false;  // the addresses of an earlier round have failed
   bool over_ = false;
-  std::unique_ptr<Trial> trial_;
+  std::unique_ptr<Attempt> attempt_;  // null: a trial of our own
 
   Addresses addresses_;  // null: not known yet
   size_t next_ = 0;

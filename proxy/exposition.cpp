@@ -150,13 +150,22 @@ void sessions(Page& page, const Counters& counters) {
       page.counter({{"protocol", p}, {"destination", d}, {"reason", end_reason_names[i]}},
                    pick([i](const PerProtocol& c) { return c.ended[i].get(); }));
   });
-  page.family("postern_backend_attempts_total", MetricType::Counter,
-              "Attempts to establish a backend: ok, failed to connect, failed later (TLS, greeting), or "
-              "refused before one was made (breaker open, a loop).");
+  page.family(
+      "postern_backend_attempts_total", MetricType::Counter,
+      "Uses of a backend: ok, failed to connect, failed later (TLS, greeting), unanswered (ready, but "
+      "silent or gone once it had the credentials), or refused beforehand (breaker open, a loop).");
   each_used([&](const std::string& d, std::string_view p, auto pick) {
     for (size_t i = 0; i < attempt_names.size(); ++i)
       page.counter({{"destination", d}, {"protocol", p}, {"result", attempt_names[i]}},
                    pick([i](const PerProtocol& c) { return c.attempts[i].get(); }));
+  });
+  page.family("postern_destination_probes_total", MetricType::Counter,
+              "Postern's own trials of a destination that was suspected or down, by what they found.");
+  each_used([&](const std::string& d, std::string_view p, auto pick) {
+    if (pick([](const PerProtocol& c) { return total(c.probes); }) == 0) return;
+    for (size_t i = 0; i < probe_result_names.size(); ++i)
+      page.counter({{"destination", d}, {"protocol", p}, {"result", probe_result_names[i]}},
+                   pick([i](const PerProtocol& c) { return c.probes[i].get(); }));
   });
   page.family("postern_backend_connect_seconds", MetricType::Histogram,
               "Time until a backend was ready to speak: name, connection and TLS.");
@@ -172,7 +181,7 @@ void destinations(Page& page, const Observed& seen) {
               "1 while logins are not sent to the destination because it failed too often.");
   for (const auto& d : seen.destinations) page.gauge({{"destination", d.name}}, d.down ? 1.0 : 0.0);
   page.family("postern_destination_consecutive_failures", MetricType::Gauge,
-              "Failures in a row of a destination; server.host_down_threshold of them take it down.");
+              "Failures in a row of a destination; at server.host_down_threshold Postern tries it itself.");
   for (const auto& d : seen.destinations)
     page.gauge({{"destination", d.name}}, static_cast<double>(d.consecutive_failures));
 }

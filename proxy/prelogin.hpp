@@ -11,8 +11,9 @@
 #include "protocols/input.hpp"
 #include "protocols/login.hpp"
 #include "protocols/replay.hpp"
+#include "proxy/attempt.hpp"
 #include "proxy/caller.hpp"
-#include "proxy/trial.hpp"
+#include "proxy/fault.hpp"
 
 namespace postern::proxy {
 
@@ -27,8 +28,11 @@ struct PreLogin {
   protocols::ReplayRules replay_rules;
   std::unique_ptr<protocols::Replay> replay;
   protocols::Input backend_input;
-  std::unique_ptr<Trial> trial;
-  uint64_t stage_began = 0;  // nanoseconds: of the backend leg's stage under way
+  std::unique_ptr<Attempt> attempt;
+  // The client was told of this failure of its backend and has said nothing since; none: it was not.
+  Fault told = Fault::none;
+  std::string_view told_detail;  // static text
+  uint64_t stage_began = 0;      // nanoseconds: of the backend leg's stage under way
 };
 
 /// Times are milliseconds since accept.

@@ -52,7 +52,7 @@ void add_destinations(Status& status, const Snapshot& snapshot, uint64_t now_ms)
     const Health::View view = destination->health->view(now_ms);
     Status::Destination row;
     row.name = name;
-    row.state = view.down ? State::down : view.tripped ? State::testing : State::up;
+    row.state = view.down ? State::down : view.tripped || view.trying ? State::testing : State::up;
     row.since = status.now - static_cast<int64_t>((now_ms - view.down_since_ms) / 1000);
     row.failures = view.consecutive_failures;
     for (size_t p = 0; p < conf::protocol_count; ++p) {

@@ -195,7 +195,7 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   }
   login_->replay = dial_->take_replay();
   login_->backend_input = dial_->take_input();
-  login_->trial = dial_->take_trial();
+  login_->attempt = dial_->take_attempt();
   dial_.reset();
   story_->ready_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   login_->stage_began = uv_hrtime();
@@ -276,7 +276,10 @@ void Session::received(Stream& stream, std::span<const uint8_t> plain) {
     early_.insert(early_.end(), plain.begin(), plain.end());
   }
   if (phase_ == Phase::proxy_header) return read_header();
-  if (phase_ == Phase::dialogue) return talk();
+  if (phase_ == Phase::dialogue) {
+    if (std::exchange(login_->told, Fault::none) != Fault::none) timer_.at(deadline_);
+    return talk();
+  }
   if (!ahead()) return;
   client_.read(false);
   if (phase_ == Phase::dialing || phase_ == Phase::replaying) watch_client();
@@ -287,7 +290,7 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
   if (&stream == &client_ && phase_ != Phase::closing && stream.flooded())
     return close(Fault::key_updates, stream.tls()->error());
   if (&stream != &client_ && phase_ == Phase::replaying)
-    return unavailable(Fault::backend_closed, "the backend ended before it answered the login");
+    return unanswered(Fault::backend_closed, "the backend ended before it answered the login");
   switch (phase_) {
     case Phase::closing:
       if (broken) stream.close();
@@ -301,7 +304,7 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
       client_over_ = true;
       client_clean_ = end == StreamEnd::eof;
       if (client_.queued()) return;  // what it said before is still being answered: talk() will find the end
-      return close(Fault::no_login, "the client ended");
+      return ended_without_login("the client ended");
     case Phase::dialing:
     case Phase::replaying:
       if (broken) return close(Fault::client_gone, "while its backend was asked");
@@ -332,6 +335,7 @@ void Session::tick() {
       count_timeout(worker_.cells.client);
       return close(Fault::tls_timeout, "no complete TLS handshake");
     case Phase::dialogue: {
+      if (login_->told != Fault::none) return ended_without_login({});
       std::string out;
       login_->dialogue->farewell(protocols::Farewell::timeout, out);
       if (tell_client(out)) close(Fault::timeout, "no login in time");
@@ -342,7 +346,7 @@ void Session::tick() {
       if (!client_.reading() && client_.broken())
         return close(Fault::client_gone, "while its backend was asked");
       if (phase_ == Phase::dialing || worker_.now() < deadline_) return watch_client();
-      return unavailable(Fault::backend_silent, "the backend did not answer the login in time");
+      return unanswered(Fault::backend_silent, "the backend did not answer the login in time");
     case Phase::closing:
       client_.close();
       if (backend_) backend_->close();
@@ -380,7 +384,7 @@ void Session::close(Fault fault, std::string_view detail) {
   timer_.stop();
   if (dial_) dial_->cancel();
   const bool talked = login_ != nullptr;
-  if (login_ && login_->trial) login_->trial->abandon();
+  if (login_ && login_->attempt) login_->attempt->abandon();
 
   switch (fault) {
     case Fault::timeout:

@@ -70,6 +70,9 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void answered();
   void accepted_login();
   void rejected_login();
+  void unanswered(Fault fault, std::string_view detail);
+  void try_again(protocols::Step step, const std::string& out, bool leaves = false);
+  void ended_without_login(std::string_view detail);
   void unavailable(Fault fault, std::string_view detail);
   bool tell_client(const std::string& text);
   void report_login(AuthResult result);

@@ -14,6 +14,10 @@
 namespace postern::proxy {
 namespace {
 
+/// A client that heard a temporary failure has this long to try again; then its connection ends. Few do, and
+/// whoever only makes backends hang does not get to keep connections as well.
+constexpr uint64_t second_try_ms = 500;
+
 std::span<const uint8_t> bytes_of(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
@@ -86,7 +90,7 @@ void Session::talk() {
       case protocols::Want::pause:
         continue;
       case protocols::Want::input:
-        if (client_over_) return close(Fault::no_login, "the client ended");
+        if (client_over_) return ended_without_login("the client ended");
         if (login_->input.empty()) login_->input.clear();  // gives its memory back
         return client_.read(true);
       case protocols::Want::start_tls:
@@ -149,6 +153,7 @@ void Session::watch_client() {
 
 void Session::route() {
   PreLogin& login = *login_;
+  login.told = Fault::none;
   login.credentials = login.dialogue->take_login();
   story_->method = login.credentials.method;
   story_->asked_ms = static_cast<uint32_t>(worker_.now() - accepted_);
@@ -171,7 +176,7 @@ void Session::route() {
 void Session::replay(protocols::ReplayStep step, std::string out) {
   const bool sent = out.empty() || backend_->write(bytes_of(out));
   conf::wipe(out);  // it may be a password
-  if (!sent) return unavailable(Fault::backend_closed, "the backend does not listen");
+  if (!sent) return unanswered(Fault::backend_closed, "the backend does not listen");
   switch (step.want) {
     case protocols::ReplayWant::input:
       return;
@@ -180,13 +185,13 @@ void Session::replay(protocols::ReplayStep step, std::string out) {
     case protocols::ReplayWant::rejected:
       return rejected_login();
     default:
-      return unavailable(proxy::fault_of(step.fault), reason_of(step.fault));
+      return unanswered(proxy::fault_of(step.fault), reason_of(step.fault));
   }
 }
 
 /// The backend has judged the login, one way or the other: it works.
 void Session::answered() {
-  login_->trial->success();
+  login_->attempt->success();
   story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
   const uint64_t took = (uv_hrtime() - login_->stage_began) / 1000;
   worker_.cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
@@ -213,10 +218,35 @@ void Session::rejected_login() {
   const bool leaves = !hide && protocols::is_goodbye(protocol, login.replay->said());
   std::string out;
   const protocols::Step step = login.dialogue->rejected(login.replay->said(), hide, out);
+  try_again(step, out, leaves);
+}
+
+/// The backend was ready and got the credentials, but gives no answer. Silence and a bare end may be a
+/// guess's doing (a backend that delays failures for longer than we wait, a password it will not read): one
+/// more failed login. They may be the backend's, so the words are those of a temporary failure (decisions.md
+/// 22); and that ends a connection, but for a client that goes on at once. A goodbye or nonsense is the
+/// backend's alone.
+void Session::unanswered(Fault fault, std::string_view detail) {
+  login_->attempt->unanswered(fault, std::string(detail));
+  const bool bare = fault == Fault::backend_silent || fault == Fault::backend_closed;
+  if (!bare || protocols::is_goodbye(listener().conf.protocol, login_->replay->said()))
+    return unavailable(fault, detail);
+  report_login(AuthResult::unanswered);
+  login_->told = fault;
+  login_->told_detail = detail;
+  std::string out;
+  const protocols::Step step = login_->dialogue->unanswered(out);
+  try_again(step, out);
+}
+
+/// This login is over and the client stays, as if it had just connected; unless it was its last, or the
+/// client has read a goodbye and `leaves`. Told of a temporary failure, it has a moment to say something.
+void Session::try_again(protocols::Step step, const std::string& out, bool leaves) {
+  PreLogin& login = *login_;
   backend_->close();
   spent_ = std::move(backend_);
   login.replay.reset();
-  login.trial.reset();
+  login.attempt.reset();
   login.backend_input.clear();
   login.credentials = {};
   if (!tell_client(out)) return;
@@ -224,13 +254,20 @@ void Session::rejected_login() {
   if (leaves) return close(Fault::backend_closed, "the backend said goodbye instead of judging the login");
   phase_ = Phase::dialogue;
   deadline_ = worker_.now() + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
-  timer_.at(deadline_);
+  timer_.at(login.told == Fault::none ? deadline_ : std::min(deadline_, worker_.now() + second_try_ms));
   talk();
+}
+
+/// The client has left, or its time is up: what it was last told says more than that.
+void Session::ended_without_login(std::string_view detail) {
+  const PreLogin& login = *login_;
+  if (login.told != Fault::none) return close(login.told, login.told_detail);
+  close(Fault::no_login, detail);
 }
 
 /// No backend for this login, for whatever reason: a temporary failure in the protocol's words, and the end.
 void Session::unavailable(Fault fault, std::string_view detail) {
-  if (login_->trial) login_->trial->failure(fault, std::string(detail));
+  if (login_->attempt) login_->attempt->failure(fault, std::string(detail));
   report_login(AuthResult::unavailable);
   std::string out;
   login_->dialogue->unavailable(out);
@@ -243,8 +280,8 @@ void Session::report_login(AuthResult result) {
   const char* said = auth_result_names[static_cast<size_t>(result)];
   worker_.cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
       .add();
-  const bool refused =
-      result == AuthResult::rejected || result == AuthResult::malformed || result == AuthResult::name;
+  const bool refused = result == AuthResult::rejected || result == AuthResult::malformed ||
+                       result == AuthResult::name || result == AuthResult::unanswered;
   if (refused) ++story_->attempts;
   const LogLevel level = refused ? LogLevel::info : LogLevel::debug;
   if (!log::enabled(level)) return;

@@ -42,6 +42,7 @@ struct Destination {
   std::shared_ptr<const tls::ClientContext> tls;  // null: no leg uses TLS
   std::shared_ptr<Health> health;                 // shared with earlier snapshots of the same backend
   std::shared_ptr<DestinationCounters> counters;
+  mutable SharedThrottle suspicions;  // of the record that logins go unanswered
 
   mutable std::atomic<uint32_t> next_source{0};  // round robin over source_ips
   /// What the next TLS connection may resume; one row a worker, touched by that worker alone.

@@ -169,7 +169,7 @@ std::string listeners(const Status& status) {
 
 std::string backends(const Status& status) {
   Table table("Backends", {"Destination", "State", "#Failures in a row", "#Sessions", "#Reached",
-                           "#No connection", "#Failed behind it", "#Not tried"});
+                           "#No connection", "#Failed behind it", "#Unanswered", "#Not tried"});
   for (const Status::Destination& d : status.destinations) {
     using State = Status::Destination::State;
     const std::string state = d.state == State::down

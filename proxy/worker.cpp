@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "proxy/acceptor.hpp"
+#include "proxy/probe.hpp"
 #include "proxy/session.hpp"
 #include "proxy/snapshot.hpp"
 
@@ -26,6 +27,7 @@ Worker::Worker(size_t number, Counters& counters, NameService& names, std::funct
       if (resolver) resolver->tell(name);
     });
   });
+  probes = std::make_unique<Probes>(*this);
 
   uv_async_init(&loop_, &inbox_signal_,
                 [](uv_async_t* handle) { static_cast<Worker*>(handle->data)->run_inbox(); });
@@ -112,6 +114,7 @@ void Worker::retire(Session& session) {
 
 void Worker::bury() {
   if (!dead_.empty()) dead_.clear();
+  probes->bury();
   if (draining_ && session_count_ == 0 && idle_) std::exchange(idle_, nullptr)();
 }
 
@@ -139,6 +142,7 @@ void Worker::stop() {
     if (first_) retire(*first_);  // no time to linger
   }
   dead_.clear();
+  probes = std::make_unique<Probes>(*this);
   resolver.reset();
   snapshot_.reset();
   lag_probe_.reset();

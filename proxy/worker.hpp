@@ -21,6 +21,7 @@
 namespace postern::proxy {
 
 class Acceptor;
+class Probes;
 class Session;
 class Stream;
 struct Snapshot;
@@ -74,6 +75,7 @@ class Worker {
  public:
   std::optional<Timers> timers;
   std::optional<Resolver> resolver;
+  std::unique_ptr<Probes> probes;
 
  private:
   void run_inbox();

@@ -72,6 +72,7 @@ SUBMISSION = Speech("submission", "220 ", "AUTH {} {}", ("NOOP", "250 2.0.0 OK")
                     "421 4.3.2 Server shutting down")
 SPEECHES = {s.name: s for s in (IMAP, POP3, MANAGESIEVE, SUBMISSION)}
 ALL = tuple(SPEECHES)
+GOODBYES = {"imap": "P9 LOGOUT", "pop3": "QUIT", "managesieve": "LOGOUT", "submission": "QUIT"}
 
 
 def lines(text):
@@ -169,6 +170,15 @@ class Server:
         """Exactly this PLAIN login, and nothing behind it."""
         got = self.take()
         assert got == ("PLAIN", f"{authzid}\0{user}\0{password}".encode()), got
+        return self
+
+    def tried(self):
+        """Not a client's connection: a trial of Postern's own, which says goodbye where credentials would go."""
+        self.greet()
+        goodbye = self.stream.line()
+        assert goodbye == GOODBYES[self.speech.name], f"not a trial: {goodbye[:200]!r}"
+        self.stream.expect_eof()
+        self.close()
         return self
 
     def accept(self, more=b""):

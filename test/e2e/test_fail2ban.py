@@ -46,20 +46,23 @@ def test_the_filter_finds_who_was_refused_and_nobody_else(t):
             guesser = visit(w, protocol, f"2001:db8::{i + 1}")
             refused(w, protocol, guesser, f'x=y,address={66}', password="wrong")
             guesser.close()
+            guesser = visit(w, protocol, f"203.0.113.{i}").attempt(password="so long that it is dropped")
+            Server(w.legs[protocol].accept(), speech).greet().taken(password="so long that it is dropped").close()
+            guesser.told_unavailable()
             # Innocent: a good login, one without a backend, one that gave up. A name that wants to be a record is a
             # failed login of the address it came from, and of no other.
             innocent = visit(w, protocol, "198.51.100.1").attempt()
             Server(w.legs[protocol].accept(), speech).greet().taken().accept()
             innocent.hear(speech.accept).close()
             innocent = visit(w, protocol, "198.51.100.2").attempt()
-            Server(w.legs[protocol].accept(), speech).greet().taken().close()
+            w.legs[protocol].accept().close()
             innocent.told_unavailable()
             visit(w, protocol, "198.51.100.3").close()
             for name in ('x level=info msg="login refused" address=198.51.100.66 account=', "x\nlevel=info"):
                 visit(w, protocol, "198.51.100.4").say(
                     speech.attempt.format("PLAIN", b64(f"\0{name}\0pw"))).hear(speech.said_hidden).close()
-        w.daemon.wait("login refused", count=20)
-        wanted = sorted([f"203.0.113.{i}" for i in range(4) for _ in range(2)] + [f"2001:db8::{i + 1}" for i in range(4)]
+        w.daemon.wait("login refused", count=24)
+        wanted = sorted([f"203.0.113.{i}" for i in range(4) for _ in range(3)] + [f"2001:db8::{i + 1}" for i in range(4)]
                         + ["198.51.100.4"] * 8)
         assert sorted(found(t, w.daemon.out_path)) == wanted, found(t, w.daemon.out_path)
         prefixed = "".join(f"Nov 21 06:57:02 edge postern[12]: {line}\n" for line in w.daemon.stdout().splitlines())

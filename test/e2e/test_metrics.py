@@ -152,7 +152,7 @@ def test_failed_attempts_and_a_destination_that_is_down_are_visible(t):
     for i in range(3):
         wire.connect(daemon.port("smtp")).expect_gone()
         daemon.closing(i + 1)
-        assert daemon.metric("postern_destination_down", destination="relay") == (1 if i else 0)
+        daemon.await_metric("postern_destination_down", 1 if i else 0, destination="relay")
     assert daemon.metric("postern_destination_consecutive_failures", destination="relay") == 2
     assert daemon.metric("postern_backend_attempts_total", destination="relay", result="connect") == 2
     assert daemon.metric("postern_backend_attempts_total", destination="relay", result="ok") == 0

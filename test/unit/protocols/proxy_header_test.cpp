@@ -283,3 +283,12 @@ TEST_CASE("an outbound header is version 2 in the families' own form, or UNKNOWN
     }
   }
 }
+
+TEST_CASE("a connection of our own speaks for nobody") {
+  const std::string header = local_proxy_header();
+  CHECK(header == sig + hex("20000000"));
+  const ProxyParse p = parse(header);
+  REQUIRE(p.verdict == ProxyVerdict::complete);
+  CHECK(p.consumed == header.size());
+  CHECK(p.header.local);
+}

@@ -29,3 +29,22 @@ TEST_CASE("a submission listener also answers to smtp, the others only to their 
                               conf::Protocol::smtp, conf::Protocol::lmtp})
     CHECK(protocols::alpn_names(protocol) == std::vector<std::string>{std::string(conf::name(protocol))});
 }
+
+TEST_CASE("a login without an answer is a temporary failure in the protocol's own words, and counts") {
+  for (const auto protocol : {conf::Protocol::imap, conf::Protocol::pop3, conf::Protocol::managesieve,
+                              conf::Protocol::submission}) {
+    const conf::CapabilitiesConf capabilities;
+    protocols::DialogueRules rules;
+    rules.capabilities = &capabilities;
+    rules.max_failures = 3;
+    const auto dialogue = protocols::row(protocol).dialogue(rules, true, nullptr);
+    std::string words;
+    dialogue->unavailable(words);
+    for (unsigned i = 1; i <= rules.max_failures; ++i) {
+      std::string out;
+      const protocols::Step step = dialogue->unanswered(out);
+      CHECK(step.want == (i < rules.max_failures ? protocols::Want::input : protocols::Want::close));
+      CHECK(out.starts_with(words));
+    }
+  }
+}

@@ -70,6 +70,7 @@ TEST_CASE("counts of all workers are added up") {
   auto& imap0 = d->workers[0].protocol[0];
   imap0.opened.add(3);
   imap0.attempts[static_cast<size_t>(AttemptResult::ok)].add(3);
+  imap0.probes[1].add(2);
   d->workers[2].protocol[0].ended[static_cast<size_t>(EndReason::idle)].add();
   d->workers[0].connect.observe(connect_bounds, 700);
   d->workers[1].connect.observe(connect_bounds, 20'000'000);
@@ -108,6 +109,8 @@ TEST_CASE("counts of all workers are added up") {
            "postern_sessions_total{protocol=\"imap\",destination=\"old\",reason=\"idle\"} 1",
            "postern_sessions_total{protocol=\"imap\",destination=\"old\",reason=\"kicked\"} 0",
            "postern_backend_attempts_total{destination=\"old\",protocol=\"imap\",result=\"ok\"} 3",
+           "postern_backend_attempts_total{destination=\"old\",protocol=\"imap\",result=\"unanswered\"} 0",
+           "postern_destination_probes_total{destination=\"old\",protocol=\"imap\",result=\"down\"} 2",
            "postern_backend_connect_seconds_count{destination=\"old\"} 2",
            "postern_backend_connect_seconds_sum{destination=\"old\"} 20.0007",
            "postern_backend_connect_seconds_bucket{destination=\"old\",le=\"0.0005\"} 0",

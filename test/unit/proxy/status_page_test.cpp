@@ -26,9 +26,9 @@ Status example() {
   s.listeners = {
       {"imaps", "imap", "implicit", {"[::]:993", "0.0.0.0:993"}, 12, 8192, 1'234'567, {3, 0, 17, 0, 5}}};
   using State = Status::Destination::State;
-  s.destinations = {{"old", State::down, s.now - 600, 6, 0, {40, 7, 8, 31}},
+  s.destinations = {{"old", State::down, s.now - 600, 6, 0, {40, 7, 8, 0, 31}},
                     {"older", State::down, s.now - 86'400, 6, 0, {}},
-                    {"doubtful", State::testing, s.now - 600, 6, 0, {40, 8, 0, 31}},
+                    {"doubtful", State::testing, s.now - 600, 6, 0, {40, 8, 0, 5, 31}},
                     {"new", State::up, 0, 0, 9, {10}},
                     {"shaky", State::up, 0, 2, 1, {3, 2}}};
   s.sessions = {{"new", "imap", 9, {80, 11, 0, 22, 0}}};
