@@ -90,15 +90,15 @@ TEST_CASE("the page says what it is asked to") {
         "<td class=\"n\">33</td><td class=\"n\">44</td>",
         "<td class=\"n\">9</td><td class=\"n\">80</td><td class=\"n\">11</td><td class=\"n\">0</td><td "
         "class=\"n\">22</td>",
-        "<th class=\"n\">No connection</th><th class=\"n\">Failed behind it</th><th class=\"n\">Not "
-        "tried</th>",
+        "<th class=\"n\">No connection</th><th class=\"n\">Failed behind it</th><th "
+        "class=\"n\">Unanswered</th><th class=\"n\">Not tried</th>",
         // versions, resumption and groups, a column each
         "<th class=\"n\">TLS 1.2</th><th class=\"n\">TLS 1.3</th><th class=\"n\">Resumed</th><th "
         "class=\"n\">",
         "<td>clients</td><td class=\"n\">5</td><td class=\"n\">80</td><td class=\"n\">66</td><td "
         "class=\"n\">70</td>",
         "<td>clients</td><td>timeout</td><td class=\"n\"><span class=\"warn\">77</span>"})
-    CHECK_MESSAGE(has(page, text), text);
+    CHECK_MESSAGE(has(page, text), std::string(text));
   for (const char* state :
        {"<span class=\"bad\">down since 10:56 UTC</span>",
         "<span class=\"bad\">down since 2026-11-17 11:06 UTC</span>", "<span class=\"warn\">testing</span>",
