@@ -225,7 +225,7 @@ def test_half_sent_logins_by_the_thousand_stay_within_the_budget(t):
                 pass
             if len(mine) > count // 4:
                 mine.pop(0).close()
-            time.sleep(0.004)  # a thousand a second, all together
+            time.sleep(0.04 if t.sanitized else 0.004)  # a thousand a second, all together
         held.extend(mine)
 
     threads = [threading.Thread(target=attack, args=(f"127.0.0.{60 + n}",), daemon=True) for n in range(4)]
@@ -233,7 +233,8 @@ def test_half_sent_logins_by_the_thousand_stay_within_the_budget(t):
         thread.start()
     w.daemon.wait(MEMORY, timeout=t.scaled(20))
     good, most, told = 0, 0, 0
-    for _ in range(100):
+    logins = 20 if t.sanitized else 100
+    for _ in range(logins):
         good += logs_in(w)
         most = max(most, w.daemon.resident() - before)
         told = max(told, w.daemon.metric("postern_preauth_memory_bytes"))
@@ -242,8 +243,8 @@ def test_half_sent_logins_by_the_thousand_stay_within_the_budget(t):
     for thread in threads:
         thread.join()
     closed = w.daemon.metric(REJECTED, listener="imap", reason="preauth_memory")
-    print(f"{good} of 100 logins; {most >> 20} MiB more at most, {told / 2**20:.1f} MiB counted; {closed:.0f} closed")
-    assert good >= 99, f"{good} of 100 logins"
+    print(f"{good} of {logins} logins; {most >> 20} MiB more at most, {told / 2**20:.1f} MiB counted; {closed:.0f} closed")
+    assert good >= logins * 0.99, f"{good} of {logins} logins"
     assert told <= budget * 1.05, f"{told:.0f} bytes counted"
     assert t.sanitized or most <= budget * 1.5, f"{most >> 20} MiB more than before"
     assert closed > count / 10, closed

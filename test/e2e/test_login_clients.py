@@ -323,7 +323,8 @@ def test_scenario_11_an_endless_line_costs_no_memory_and_the_next_command_is_ans
         for _ in range(size // 1000):
             client.stream.send(b"A" * 1000)
         client.say("").hear("a BAD Argument exceeds maximum length of 65536 bytes.").noop()
-        assert w.daemon.resident() - before < 1 << 20, f"{(w.daemon.resident() - before) >> 10} KiB more"
+        # a sanitized build keeps what was freed for a while
+        assert t.sanitized or w.daemon.resident() - before < 1 << 20, f"{(w.daemon.resident() - before) >> 10} KiB more"
     client.close()
     w.nothing("imap", 0.02)
 
