@@ -162,7 +162,6 @@ void sessions(Page& page, const Counters& counters) {
   page.family("postern_destination_probes_total", MetricType::Counter,
               "Postern's own trials of a destination that was suspected or down, by what they found.");
   each_used([&](const std::string& d, std::string_view p, auto pick) {
-    if (pick([](const PerProtocol& c) { return total(c.probes); }) == 0) return;
     for (size_t i = 0; i < probe_result_names.size(); ++i)
       page.counter({{"destination", d}, {"protocol", p}, {"result", probe_result_names[i]}},
                    pick([i](const PerProtocol& c) { return c.probes[i].get(); }));
