@@ -68,7 +68,7 @@ constexpr bool is_tls13(Suite s) { return s <= Suite::tls13_chacha20_poly1305_sh
 
 enum class Group : uint8_t { x25519mlkem768, x25519, secp256r1, secp384r1 };
 std::string_view name(Group);
-std::string_view name(Suite);  // the server documentation's name
+std::string_view name(Suite);  // the first of those in configuration.md P2.3
 
 struct SniEntry {
   std::string subject;      // lower case; a leading "*." is kept off (see certificate registration)

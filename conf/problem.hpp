@@ -24,7 +24,7 @@ struct Problem {
   std::string text;
   bool warning = false;
 
-  /// "FILE:LINE:COL: key.path: what is wrong" (decisions.md 9).
+  /// "FILE:LINE:COL: key.path: what is wrong" (configuration.md 0).
   [[nodiscard]] std::string line() const;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Types are strict in TOML; in YAML a scalar becomes what the key wants (configuration.md 1.5).
+// Types are strict in TOML; in YAML a scalar becomes what the key wants (configuration.md 1, rule 5).
 #include "conf/reader.hpp"
 
 #include <fmt/format.h>

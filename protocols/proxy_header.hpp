@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The PROXY protocol header as a value: parsed from the first bytes of a stream, or written in front
-// of one. Pure: bytes in, bytes out (forwarding.md 1 and 2, decisions.md 8).
+// of one. Pure: bytes in, bytes out (forwarding.md 1 and 2).
 #pragma once
 
 #include <cstddef>

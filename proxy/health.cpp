@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The rules of management.md 5 and decisions.md 22, line by line.
+// The rules of management.md 5, line by line.
 #include "proxy/health.hpp"
 
 #include <algorithm>

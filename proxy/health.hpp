@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The circuit breaker of one destination (management.md 5, decisions.md 22). Logins raise suspicion; only a
+// The circuit breaker of one destination (management.md 5). Logins raise suspicion; only a
 // trial of our own marks a destination down or brings it back. Shared by all workers; one short lock a dial.
 #pragma once
 

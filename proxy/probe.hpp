@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A trial of a destination that no client has a part in: connection, PROXY header, TLS and the conversation
-// up to where credentials would go. It decides what logins alone may not (decisions.md 22).
+// up to where credentials would go. It decides what logins alone may not (management.md 5).
 #pragma once
 
 #include <memory>

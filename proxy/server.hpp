@@ -99,7 +99,7 @@ class Server {
   double start_time_ = 0;
 };
 
-/// Prints problems as decisions.md 9 wants them; returns whether there was an error among them.
+/// Prints problems in the form of configuration.md 0; returns whether there was an error among them.
 bool print_problems(const conf::Problems& problems);
 
 }  // namespace postern::proxy

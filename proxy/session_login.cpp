@@ -205,7 +205,7 @@ void Session::accepted_login() {
   if (tell_client(std::string(login_->replay->said()))) bridge();
 }
 
-/// The backend said no: the client may try again, anew and elsewhere (decisions.md 1).
+/// The backend said no: the client may try again, anew and elsewhere (protocols.md 1.7).
 void Session::rejected_login() {
   PreLogin& login = *login_;
   answered();
@@ -223,8 +223,8 @@ void Session::rejected_login() {
 
 /// The backend was ready and got the credentials, but gives no answer. Silence and a bare end may be a
 /// guess's doing (a backend that delays failures for longer than we wait, a password it will not read): one
-/// more failed login. They may be the backend's, so the words are those of a temporary failure (decisions.md
-/// 22); and that ends a connection, but for a client that goes on at once. A goodbye or nonsense is the
+/// more failed login. They may be the backend's, so the words are those of a temporary failure (protocols.md
+/// 1.7); and that ends a connection, but for a client that goes on at once. A goodbye or nonsense is the
 /// backend's alone.
 void Session::unanswered(Fault fault, std::string_view detail) {
   login_->attempt->unanswered(fault, std::string(detail));

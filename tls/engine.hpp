@@ -54,7 +54,7 @@ std::string_view name(Failure);
 /// Facts of an established conversation, for the log, the metrics and PROXY TLVs.
 struct Facts {
   std::string_view version;  // "TLSv1.3"
-  std::string_view suite;    // the server documentation's name
+  std::string_view suite;    // the first of its names in configuration.md P2.3
   std::string_view group;    // "X25519MLKEM768", ...; empty when unknown
   bool resumed = false;
 };

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A login and what follows it, for each of the four protocols: the bridge behind it, a rejection and the next
-attempt (decisions.md 1), failures up to the limit, and what a client sends ahead of its time (scenarios 58 to
+attempt (protocols.md 1.7), failures up to the limit, and what a client sends ahead of its time (scenarios 58 to
 62, 84, 88, 92, 94, 102, 110, 121, 126, 127)."""
 import threading
 import time

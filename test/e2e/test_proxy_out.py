@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Outbound PROXY headers, byte for byte (scenarios 163 to 165, forwarding.md 2, decisions 8)."""
+"""Outbound PROXY headers, byte for byte (scenarios 163 to 165, forwarding.md 2)."""
 import ipaddress
 import struct
 import threading

@@ -203,7 +203,7 @@ TEST_CASE("an address without a port gets the usual one in the server's spelling
   }
 }
 
-TEST_CASE("scenario 271: the examples of the server documentation load") {
+TEST_CASE("scenario 271: the other spellings of listeners and certificates load") {
   const std::string_view tail = R"(
 [mapping]
 source = "file"

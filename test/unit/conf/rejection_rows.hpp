@@ -371,7 +371,7 @@ inline const Rejection rejection_rows[] = {
      "[tls.certificate.a]\ncert = \"@/M\"\nkey = \"@/M\"\n[certificate.a]\ncert = \"@/M\"\nprivate-key = "
      "\"@/M\"\n",
      "certificate.a", "the same certificate is declared as tls.certificate.a", "[certificate.a]"},
-    // Keys nobody knows (decision 2)
+    // Keys nobody knows (configuration.md 1, rule 4)
     {"key", "", "", "max_conections = 5\n", "listener.front.max_conections",
      "unknown key; did you mean listener.front.max_connections?", "max_conections"},
     {"key", "", "", "retry_failed_logins = true\n", "listener.front.retry_failed_logins", "unknown key",
