@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// How fast the machine under a test is: under valgrind and sanitizers everything takes many times its time, and
-// a test that counts on speed counts less.
+// How fast the machine under a test is: under valgrind and sanitizers everything takes many times its time,
+// and a test that counts on speed counts less.
 #pragma once
 
 #include <cstdlib>

@@ -345,7 +345,8 @@ TEST_CASE("probes get through while a crowd of addresses comes, holds what it ca
       for (int i = 0; !over; ++i) {
         held.push_back(server.connect(10 + (i * 3 + n) % 240));
         send_all(held.back(), i % 8 == 0 ? "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" : "GET /hea");
-        std::this_thread::sleep_for(slow ? 40ms : 1ms);  // what is tried is who gets a place, not who gets the processor
+        std::this_thread::sleep_for(
+            slow ? 40ms : 1ms);  // what is tried is who gets a place, not who gets the processor
         if (held.size() < 250) continue;
         for (const int fd : held) ::close(fd);
         held.clear();
