@@ -180,6 +180,9 @@ def consistency(objects):
     want(not any(m.get("subPath") for m in postern["volumeMounts"]), "subPath mounts are never updated")
     want(postern["args"] in (["run", filtered, f"{mounts['config']}/postern.yaml"] for filtered in ("--seccomp", "--seccomp=off")),
          f"runs {postern['args']}")
+    secret, group = volumes["tls"]["secret"], pod.get("securityContext", {}).get("fsGroup")
+    want(secret.get("defaultMode") == 0o440 and group,
+         f"the private key has mode {secret.get('defaultMode', 0o644):o} and group {group or 'root'}: Postern would warn of it, or cannot read it")
     for o in of_kind(objects, "Certificate"):
         want(o["spec"]["secretName"] == volumes["tls"]["secret"]["secretName"], "the certificate goes to another Secret")
     for entry in tree["tls"]["certificate"].values():
@@ -243,6 +246,8 @@ def planted(objects):
         "rules that drifted": lambda t: at(t, "PrometheusRule")["spec"]["groups"].pop(),
         "a balancer with headers nobody reads": lambda t: at(t, "Service")["metadata"].update(
             annotations={"service.beta.kubernetes.io/aws-load-balancer-proxy-protocol": "*"}),
+        "a private key that everybody can read": lambda t: next(v for v in at(t, "Deployment")["spec"]["template"]["spec"]["volumes"]
+                                                                 if v["name"] == "tls")["secret"].update(defaultMode=0o444),
         "a subPath": lambda t: container(t)["volumeMounts"][0].update(subPath="postern.yaml"),
     }
     for notices, mistakes in ((complaints, schema), (consistency, sense)):

@@ -48,11 +48,14 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels: {{- include "postern.selector" . | nindent 8 }}
 {{- end }}
-{{- if eq .Values.mode "standalone" }}
 securityContext:
+  {{- if eq .Values.mode "sidecar" }}
+  fsGroup: {{ .Values.backend.fsGroup | int64 }}
+  fsGroupChangePolicy: OnRootMismatch
+  {{- else }}
   fsGroup: 2000
   seccompProfile: {type: RuntimeDefault}
-{{- end }}
+  {{- end }}
 containers:
   - name: postern
     image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
@@ -110,5 +113,5 @@ volumes:
   - name: config
     configMap: {name: {{ include "postern.name" . }}}
   - name: tls
-    secret: {secretName: {{ .Values.tls.secretName }}, defaultMode: {{ if eq .Values.mode "sidecar" }}0444{{ else }}0440{{ end }}}
+    secret: {secretName: {{ .Values.tls.secretName }}, defaultMode: 0440}
 {{- end }}
