@@ -65,7 +65,8 @@ std::string cell(std::string_view text) {
 std::string default_text(const KeyDoc& key) {
   if (key.required) return "required";
   const std::string& text = key.default_text;
-  if (text.empty() || text == "unset" || text == "empty" || text.starts_with("from ")) return text;
+  const bool in_words = text.find(' ') != std::string::npos && text.find('`') != std::string::npos;
+  if (text.empty() || text == "unset" || text == "empty" || in_words) return text;
   return "`" + text + "`";
 }
 

@@ -153,8 +153,9 @@ std::span<const Row<ListenerConf>> Rows<ListenerConf>::all() {
       key<&ListenerConf::proxy_trusted>("proxy_trusted", "Peers that may send a PROXY header."),
       key<&ListenerConf::max_connections>(
           "max_connections",
-          "Simultaneous connections, all addresses together; more are closed at once. "
-          "Default: that of `[server]`.",
+          "Simultaneous connections. When there are as many, the oldest that has not logged in makes room "
+          "for "
+          "another client; if all have logged in, the newcomer is closed. Default: that of `[server]`.",
           positive),
       key<&ListenerConf::preauth_timeout>(
           "preauth_timeout", "Time for PROXY header, TLS handshake and login, from accept.", positive),
@@ -195,8 +196,8 @@ std::span<const Row<ListenerFile>> Rows<ListenerFile>::all() {
       key<&ListenerFile::max_connections_per_client>(
           "max_connections_per_client",
           "Simultaneous connections of one client: an IPv4 address, or a /64 of IPv6. More are closed at "
-          "once. Behind `proxy_trusted` peers the PROXY header says who the client is. Default: that of "
-          "`[server]`.",
+          "once. Behind `proxy_trusted` peers the PROXY header says who the client is. Where that of "
+          "`[server]` is set, it is the default.",
           an_eighth),
   };
   static_assert(fields<ListenerFile>() == rows.size());
@@ -205,14 +206,16 @@ std::span<const Row<ListenerFile>> Rows<ListenerFile>::all() {
 
 std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
   static constexpr std::array rows = {
-      key<&ServerConf::threads>("threads", "Worker threads; 0 means one a CPU core.", {.max = most_threads}),
+      key<&ServerConf::threads>("threads", "Worker threads; 0: one for each CPU core.",
+                                {.max = most_threads}),
       key<&ServerConf::hostname>("hostname", "Name shown in greetings; unset: the local address.",
                                  {.check = check_hostname}),
       key<&ServerConf::shutdown_grace>("shutdown_grace", "How long sessions may go on after a stop signal."),
       key<&ServerConf::bridge_idle>("bridge_idle",
                                     "A session with no byte either way for this long is closed.", positive),
       key<&ServerConf::backend_timeout>(
-          "backend_timeout", "Limit for reaching a backend, and again for logging in there.", positive),
+          "backend_timeout", "Time for reaching a backend, and the same time again for logging in there.",
+          positive),
       key<&ServerConf::backend_connect_retries>("backend_connect_retries",
                                                 "Further attempts after a failure that may pass."),
       key<&ServerConf::stale_addresses>(
@@ -225,7 +228,8 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
           "down if that fails; 0: never."),
       key<&ServerConf::host_down_min_clients>(
           "host_down_min_clients",
-          "Different clients (IPv6: by /64) that must have failed before failures behind the connect count."),
+          "How many different clients (IPv6: by /64) must be among those failures. Where connecting itself "
+          "fails, one is enough."),
       key<&ServerConf::host_down_cooldown>(
           "host_down_cooldown", "How long a destination stays down before Postern tries it again."),
       key<&ServerConf::proxy_ttl>("proxy_ttl", "First value of the forwarding TTL, which ends loops."),
@@ -238,9 +242,9 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
           "proxy_header_timeout", "Wait for an optional PROXY header where the server speaks first.",
           positive),
       key<&ServerConf::preauth_memory>("preauth_memory",
-                                       "Memory for all connections that have not logged in, together. Above "
-                                       "it the oldest are closed of those "
-                                       "that hold no less than the average.",
+                                       "Memory that all connections without a login may hold together. Above "
+                                       "it, the oldest of those are closed that hold no less than the "
+                                       "average.",
                                        {.min = mebibyte}),
   };
   static_assert(fields<ServerConf>() == rows.size() + 1, "log_level is parsed in load.cpp");

@@ -31,7 +31,8 @@ TEST_CASE("the reference names every table and the defaults of the documentation
        {"## `[server]`", "## `[tls.certificate.<name>]`", "## `[listener.<name>]`", "## `[[http.route]]`",
         "## `[destination.<name>.protocol.<protocol>]`", "## `[mapping]`, required",
         "| `max_connections` | integer, at least 1 | `8192` |", "| `port` | integer 1..65535 | required |",
-        "| `strict_keys` | bool | `true` |", "Also `private_key`."}) {
+        "| `strict_keys` | bool | `true` |", "Also `private_key`.", "| an eighth of `max_connections` |",
+        "| from `proxy_protocol` |"}) {
     CAPTURE(part);
     CHECK(text.find(part) != std::string::npos);
   }
