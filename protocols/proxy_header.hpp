@@ -30,11 +30,13 @@ struct ProxyHeader {
   struct Ssl {            // 20
     uint8_t client = 0;   // bit field: 1 SSL, 2 CERT_CONN, 4 CERT_SESS
     uint32_t verify = 0;
-    std::string version;  // 21
-    std::string cn;       // 22
-    std::string cipher;   // 23
-    std::string sig_alg;  // 24
-    std::string key_alg;  // 25
+    std::string version;     // 21
+    std::string cn;          // 22
+    std::string cipher;      // 23
+    std::string sig_alg;     // 24
+    std::string key_alg;     // 25
+    std::string group;       // 26
+    std::string sig_scheme;  // 27
   };
   std::optional<Ssl> ssl;
 };
@@ -72,6 +74,8 @@ struct ProxyOut {
   bool tls = false;  // client leg encrypted: bit PP2_CLIENT_SSL
   std::string_view tls_version;
   std::string_view tls_cipher;
+  std::string_view tls_group;
+  std::string_view tls_sig_scheme;
 };
 
 /// The header's bytes: version 2, or `PROXY UNKNOWN` CR LF when the families differ.

@@ -20,6 +20,8 @@ enum Type : uint8_t {
   type_ssl_cipher = 0x23,
   type_ssl_sig_alg = 0x24,
   type_ssl_key_alg = 0x25,
+  type_ssl_group = 0x26,
+  type_ssl_sig_scheme = 0x27,  // 0x28, a whole client certificate, is skipped like every unknown kind
 };
 constexpr size_t tlv_head = 3;  // type, length in two bytes
 constexpr size_t ssl_head = 5;  // client, verify
@@ -91,11 +93,13 @@ ProxyHeader::Ssl take_ssl(const Tlv& tlv) {
   ProxyHeader::Ssl ssl;
   ssl.client = tlv.value[0];
   ssl.verify = read32(tlv.value.subspan(1));
-  const std::array<std::pair<Type, std::string*>, 5> fields = {{{type_ssl_version, &ssl.version},
+  const std::array<std::pair<Type, std::string*>, 7> fields = {{{type_ssl_version, &ssl.version},
                                                                 {type_ssl_cn, &ssl.cn},
                                                                 {type_ssl_cipher, &ssl.cipher},
                                                                 {type_ssl_sig_alg, &ssl.sig_alg},
-                                                                {type_ssl_key_alg, &ssl.key_alg}}};
+                                                                {type_ssl_key_alg, &ssl.key_alg},
+                                                                {type_ssl_group, &ssl.group},
+                                                                {type_ssl_sig_scheme, &ssl.sig_scheme}}};
   (void)walk(tlv.value, ssl_head, tlv.value.size(), [&fields](const Tlv& sub) -> const char* {
     take_text(sub, fields);
     return nullptr;
@@ -167,6 +171,8 @@ void append_tlvs(std::string& header, const ProxyOut& out) {
     std::string ssl("\x01\x00\x00\x00\x01", ssl_head);
     append_text(ssl, type_ssl_version, out.tls_version);
     append_text(ssl, type_ssl_cipher, out.tls_cipher);
+    append_text(ssl, type_ssl_group, out.tls_group);
+    append_text(ssl, type_ssl_sig_scheme, out.tls_sig_scheme);
     append_head(header, type_ssl, ssl.size());
     header += ssl;
   }

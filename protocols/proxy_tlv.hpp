@@ -28,7 +28,7 @@ const char* check_tlvs(const TlvArea& area);
 void take_tlvs(const TlvArea& area, ProxyHeader& header);
 
 /// Appends the chosen TLVs behind the addresses in `header`, always in this order: alpn, authority,
-/// unique_id, ssl (version, cipher), crc32c. Sets the header's length field.
+/// unique_id, ssl (version, cipher, group, signature scheme), crc32c. Sets the header's length field.
 void append_tlvs(std::string& header, const ProxyOut& out);
 
 }  // namespace postern::protocols

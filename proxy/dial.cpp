@@ -6,6 +6,8 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
@@ -23,6 +25,15 @@ constexpr uint64_t retry_pause_ms = 200;
 constexpr uint64_t name_pause_ms = NameTimes{}.again;  // sooner, nothing new is known of a name
 /// A backend that does not get along with resumption costs a second handshake this often, not at every login.
 constexpr uint64_t resume_pause_ms = 10 * 60 * 1000;
+
+/// As its registry spells it, and so other senders of such headers: "secp256r1", but "X25519MLKEM768".
+std::string group_in_header(std::string_view group) {
+  std::string name(group);
+  if (name.find("MLKEM") == std::string::npos)
+    std::ranges::transform(name, name.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return name;
+}
 
 }  // namespace
 
@@ -159,6 +170,9 @@ std::string Dial::proxy_header() const {
   out.tls = caller_.tls;
   out.tls_version = caller_.facts.version;
   out.tls_cipher = caller_.facts.suite;
+  const std::string group = group_in_header(caller_.facts.group);
+  out.tls_group = group;
+  out.tls_sig_scheme = caller_.facts.signature;
   return protocols::write_proxy_header(out);
 }
 

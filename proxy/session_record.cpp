@@ -91,6 +91,8 @@ void Session::record(Fault fault, std::string_view detail) const {
       fields.emplace_back("proxy_tls", (header.ssl->client & 1) != 0);
       fields.emplace_back("proxy_tls_version", header.ssl->version);
       fields.emplace_back("proxy_tls_cipher", header.ssl->cipher);
+      fields.emplace_back("proxy_tls_group", header.ssl->group);
+      fields.emplace_back("proxy_tls_sig_scheme", header.ssl->sig_scheme);
       fields.emplace_back("proxy_tls_cn", header.ssl->cn);
       fields.emplace_back("proxy_tls_verify", header.ssl->verify);
     }

@@ -56,6 +56,8 @@ struct Facts {
   std::string_view version;  // "TLSv1.3"
   std::string_view suite;    // the first of its names in configuration.md P2.3
   std::string_view group;    // "X25519MLKEM768", ...; empty when unknown
+  std::string_view
+      signature;  // server side: the scheme of our own signature, by its name in RFC 8446; empty if resumed
   bool resumed = false;
 };
 

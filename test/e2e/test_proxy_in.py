@@ -408,13 +408,16 @@ def test_tlv_facts_reach_the_closing_record(t):
     tlvs = (wire.tlv(wire.ALPN, b"smtp") + wire.tlv(wire.AUTHORITY, b"mx.example.com") +
             wire.tlv(wire.UNIQUE_ID, b"\x01\x02id-77") +
             wire.ssl_tlv(client=7, verify=0, subs=((0x21, b"TLSv1.3"), (0x22, b"client.example"),
-                                                   (0x23, b"TLS_AES_128_GCM_SHA256"), (0x24, b"SHA256"), (0x25, b"RSA2048"))))
+                                                   (0x23, b"TLS_AES_128_GCM_SHA256"), (0x24, b"SHA256"), (0x25, b"RSA2048"),
+                                                   (0x28, b"0" * 3000), (0x26, b"secp256r1"),
+                                                   (0x27, b"rsa_pss_rsae_sha256"))))
     client = wire.connect(daemon.port("smtp")).send(wire.v2(tlvs=tlvs, checksum=True))
     seen, stream = talk(backend, client)
     adopted(seen)
     client.close(), stream.close()
     text = " ".join(f"{k}={v}" for k, v in daemon.closing().items())
-    for fact in ("mx.example.com", "smtp", "TLSv1.3", "client.example", "TLS_AES_128_GCM_SHA256"):
+    for fact in ("mx.example.com", "smtp", "TLSv1.3", "client.example", "TLS_AES_128_GCM_SHA256", "secp256r1",
+                 "rsa_pss_rsae_sha256"):
         assert fact in text, f"{fact} is missing from {text}"
     assert "id-77" in text or b"\x01\x02id-77".hex() in text, f"the unique id is missing from {text}"
 

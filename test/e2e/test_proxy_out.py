@@ -143,6 +143,8 @@ def test_tlvs_carry_the_facts_of_the_client_leg(t):
     subs = dict(wire.ProxySeen.split(ssl[5:]))
     assert subs[0x21] == b"TLSv1.3", subs
     assert subs[0x23].replace(b"TLS13_", b"TLS_") == client.tls.cipher()[0].encode(), (subs, client.tls.cipher())
+    assert subs[0x26] in (b"x25519", b"secp256r1", b"X25519MLKEM768"), subs
+    assert subs[0x27] == b"ecdsa_secp256r1_sha256", subs
     assert seen.checksum_is_right(), "CRC32C"
     unique = seen.tlv(wire.UNIQUE_ID)
     client.close(), stream.close()

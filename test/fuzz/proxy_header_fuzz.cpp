@@ -56,6 +56,8 @@ void check_round_trip(const ProxyHeader& read) {
     out.tls = true;
     out.tls_version = read.ssl->version;
     out.tls_cipher = read.ssl->cipher;
+    out.tls_group = read.ssl->group;
+    out.tls_sig_scheme = read.ssl->sig_scheme;
   }
   const std::string written = write_proxy_header(out);
   const ProxyParse back =

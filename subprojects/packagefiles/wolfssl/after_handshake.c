@@ -6,6 +6,7 @@
 
 void postern_forget_extensions(WOLFSSL* ssl);
 void postern_use_device(WOLFSSL* ssl, int device);
+unsigned postern_signature(const WOLFSSL* ssl);
 
 /* What a handshake leaves behind that nobody will ask for: the library keeps all extensions for the sake of two
  * (server name, application protocol), and a resumed client session the whole ticket among them. It frees
@@ -38,4 +39,10 @@ void postern_use_device(WOLFSSL* ssl, int device)
     (void)ssl;
     (void)device;
 #endif
+}
+
+/* What the server signed its side of the handshake with: the hash in the high byte, the algorithm in the low one. */
+unsigned postern_signature(const WOLFSSL* ssl)
+{
+    return (unsigned)ssl->options.hashAlgo << 8 | ssl->options.sigAlgo;
 }

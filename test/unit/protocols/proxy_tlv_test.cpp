@@ -184,9 +184,12 @@ TEST_CASE("outbound TLVs stand in one order, whatever the order asked for, and r
   out.tls = true;
   out.tls_version = "TLSv1.3";
   out.tls_cipher = "TLS_AES_128_GCM_SHA256";
+  out.tls_group = "X25519";
+  out.tls_sig_scheme = "ecdsa_secp256r1_sha256";
   const std::string header = write_proxy_header(out);
   const std::string ssl =
-      tlv(0x20, hex("01 00000001") + tlv(0x21, "TLSv1.3") + tlv(0x23, "TLS_AES_128_GCM_SHA256"));
+      tlv(0x20, hex("01 00000001") + tlv(0x21, "TLSv1.3") + tlv(0x23, "TLS_AES_128_GCM_SHA256") +
+                    tlv(0x26, "X25519") + tlv(0x27, "ecdsa_secp256r1_sha256"));
   CHECK(header ==
         summed(tlv(0x01, "imap") + tlv(0x02, "mail.example") + tlv(0x05, "P0123456789abcdef") + ssl, ""));
 
@@ -199,6 +202,22 @@ TEST_CASE("outbound TLVs stand in one order, whatever the order asked for, and r
   CHECK(p.header.ssl->client == 1);
   CHECK(p.header.ssl->version == out.tls_version);
   CHECK(p.header.ssl->cipher == out.tls_cipher);
+  CHECK(p.header.ssl->group == out.tls_group);
+  CHECK(p.header.ssl->sig_scheme == out.tls_sig_scheme);
+}
+
+TEST_CASE("a client certificate of any size in the header is skipped") {
+  for (const size_t size : {0, 1000, 3900}) {
+    const std::string ssl = tlv(0x20, hex("07 00000000") + tlv(0x21, "TLSv1.3") +
+                                          tlv(0x28, std::string(size, '\x30')) + tlv(0x26, "secp256r1"));
+    const ProxyParse p = parse(header_with(ssl));
+    REQUIRE(p.verdict == ProxyVerdict::complete);
+    REQUIRE(p.header.ssl);
+    CHECK(p.header.ssl->client == 7);
+    CHECK(p.header.ssl->version == "TLSv1.3");
+    CHECK(p.header.ssl->group == "secp256r1");
+    CHECK(p.header.ssl->sig_scheme.empty());
+  }
 }
 
 TEST_CASE("an absent or oversized fact leaves its TLV out") {
