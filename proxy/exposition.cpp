@@ -114,6 +114,10 @@ void tls_material(Page& page, const Observed& seen) {
               "When the certificate in use expires, as a Unix time stamp.");
   for (const auto& c : seen.certificates)
     page.gauge({{"certificate", c.id}}, static_cast<double>(c.not_after));
+  page.family("postern_certificate_not_before_timestamp_seconds", MetricType::Gauge,
+              "When its lifetime began: the alerts go by the share of it that is left.");
+  for (const auto& c : seen.certificates)
+    page.gauge({{"certificate", c.id}}, static_cast<double>(c.not_before));
 }
 
 void stale(Page& page, const Observed& seen) {

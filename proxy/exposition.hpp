@@ -38,7 +38,8 @@ struct Observed {
   };
   struct Certificate {
     std::string id;
-    int64_t not_after = 0;  // seconds since the epoch
+    int64_t not_before = 0;  // seconds since the epoch
+    int64_t not_after = 0;
   };
   std::string version;
   std::string tls_library;

@@ -256,7 +256,7 @@ std::string Server::metrics() const {
     observed.destinations.push_back({name, view.down, view.consecutive_failures});
   }
   for (const auto& certificate : snapshot_->certificates->all())
-    observed.certificates.push_back({certificate->id, certificate->not_after});
+    observed.certificates.push_back({certificate->id, certificate->not_before, certificate->not_after});
   observed.ticket_key_age =
       static_cast<double>(lasting_.tickets->age(std::chrono::system_clock::now()).count());
   for (const Stale& stale : stale_now()) ++observed.stale[static_cast<size_t>(stale.item)];

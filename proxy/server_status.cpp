@@ -107,7 +107,8 @@ std::string Server::status() const {
   add_listeners(status, *counters_, *snapshot_);
   add_destinations(status, *snapshot_, uv_now(&loop_));
   for (const auto& certificate : snapshot_->certificates->all())
-    status.certificates.push_back({certificate->id, certificate->shown, certificate->not_after});
+    status.certificates.push_back(
+        {certificate->id, certificate->shown, certificate->not_before, certificate->not_after});
   status.tls = {tls_side(*counters_, "clients", &WorkerCells::client),
                 tls_side(*counters_, "backends", &WorkerCells::backend)};
   for (const Stale& stale : stale_now()) status.stale.push_back(text(stale));

@@ -212,8 +212,9 @@ std::string certificates(const Status& status) {
     for (size_t i = 0; i < std::min(shown, c.names.size()); ++i)
       names += (i == 0 ? "" : ", ") + name_text(c.names[i]);
     if (c.names.size() > shown) names += fmt::format(" and {} more", c.names.size() - shown);
-    constexpr int64_t soon = 14 * 86'400;  // the thresholds of the alerts
-    constexpr int64_t now_or_never = 3 * 86'400;
+    const int64_t lifetime = c.not_after - c.not_before;
+    const int64_t soon = lifetime / 3;  // the thresholds of the alerts
+    const int64_t now_or_never = lifetime / 10;
     const int64_t left = c.not_after - status.now;
     table.row({name_text(c.id), names, together(date_text(c.not_after)),
                left <= 0             ? marked("bad", "expired")

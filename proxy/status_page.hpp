@@ -41,7 +41,8 @@ struct Status {
   struct Certificate {
     std::string id;
     std::vector<std::string> names;
-    int64_t not_after = 0;  // seconds since the epoch
+    int64_t not_before = 0;  // seconds since the epoch
+    int64_t not_after = 0;
   };
   struct Logins {
     std::string_view protocol;

@@ -25,7 +25,7 @@ Observed observed() {
   o.tls_library = "wolfSSL 5.9.2";
   o.listeners = {{"imaps", conf::Protocol::imap, 8192}};
   o.destinations = {{"old", true, 6}, {"new", false, 0}};
-  o.certificates = {{"default", 1'795'230'174}};
+  o.certificates = {{"default", 1'787'454'174, 1'795'230'174}};
   o.ticket_key_age = 61;
   o.start_time = 1'795'000'000.5;
   o.ready = true;
@@ -105,6 +105,7 @@ TEST_CASE("counts of all workers are added up") {
            "postern_tls_key_update_floods_total{side=\"backend\"} 0",
            "postern_tls_ticket_key_age_seconds 61",
            "postern_certificate_not_after_timestamp_seconds{certificate=\"default\"} 1795230174",
+           "postern_certificate_not_before_timestamp_seconds{certificate=\"default\"} 1787454174",
            "postern_sessions_active{protocol=\"imap\",destination=\"old\"} 2",
            "postern_sessions_total{protocol=\"imap\",destination=\"old\",reason=\"idle\"} 1",
            "postern_sessions_total{protocol=\"imap\",destination=\"old\",reason=\"kicked\"} 0",

@@ -32,10 +32,12 @@ Status example() {
                     {"new", State::up, 0, 0, 9, {10}},
                     {"shaky", State::up, 0, 2, 1, {3, 2}}};
   s.sessions = {{"new", "imap", 9, {80, 11, 0, 22, 0}}};
-  s.certificates = {{"default", {"mail.example.com"}, s.now + 40 * 86'400},
-                    {"soon", {}, s.now + 3 * 86'400},
-                    {"now", {}, s.now + 3 * 86'400 - 1},
-                    {"gone", {}, s.now - 1}};
+  constexpr int64_t day = 86'400;
+  s.certificates = {{"default", {"mail.example.com"}, s.now - 50 * day, s.now + 40 * day},
+                    {"soon", {}, s.now - 27 * day, s.now + 3 * day},
+                    {"now", {}, s.now - 42 * day, s.now + 3 * day - 1},
+                    {"gone", {}, s.now - 90 * day, s.now - 1},
+                    {"of six days", {}, s.now - 3 * day, s.now + 3 * day}};
   s.logins = {{"imap", {90, 4, 2, 0, 33, 44}}};
   s.tls[0].side = "clients";
   s.tls[0].versions = {0, 5, 80};
