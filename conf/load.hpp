@@ -2,11 +2,11 @@
 // The door to conf/: a path in, a checked Config or every problem at once out.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "conf/config.hpp"
+#include "conf/environment.hpp"
 #include "conf/problem.hpp"
 
 namespace postern::conf {
@@ -19,27 +19,10 @@ struct Loaded {
   [[nodiscard]] bool ok() const { return problems.ok(); }
 };
 
-/// The environment variables that matter, as values so that tests need not touch the process.
-struct Environment {
-  std::optional<std::string> rust_log;
-  std::optional<Secret> admin_token;
-  static Environment of_process();
-};
-
-/// What tests and tools may leave out.
-struct LoadOptions {
-  bool refuse_unsupported = true;  // settings this build reads and checks but cannot serve yet
-  bool touch_files = true;         // whether the files the configuration names are looked at
-};
-
 /// Reads and checks the whole file: syntax, types, ranges, rules across keys, the mapping file. Never throws.
 Loaded load(const std::string& path, const Environment& environment, const LoadOptions& options = {});
 /// The same for text already in memory; the name decides the format (.yaml, .yml, .json; else TOML).
 Loaded load_text(const std::string& name, std::string_view text, const Environment& environment,
                  const LoadOptions& options = {});
-
-/// The generated documents (describe.cpp).
-std::string reference_markdown();
-std::string json_schema();
 
 }  // namespace postern::conf

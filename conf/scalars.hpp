@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Texts of the file with a grammar of their own: durations, sizes, host names, log filters, pins, globs,
-// patterns.
+// Texts of the file with a grammar of their own: durations, sizes, host names, log filters, pins.
 #pragma once
 
 #include <cstdint>
@@ -33,15 +32,6 @@ bool is_host(std::string_view text);
 
 /// 64 hex digits; colons and white space around are ignored.
 Result<std::vector<uint8_t>> parse_pin(std::string_view text);
-
-/// The globs of [[http.route]]; empty text: fine, else what is wrong.
-std::string glob_fault(std::string_view glob);
-/// A pattern of [[http.route]].extract: must compile and have a capture group.
-std::string pattern_fault(std::string_view pattern);
-
-/// An identifier the way `mapping.normalize` wants it. Lower-casing covers the scripts with simple case pairs
-/// (Latin, Greek, Cyrillic, Armenian); bytes that are no UTF-8 stay as they are.
-std::string normalized(std::string_view identifier, Normalize how);
 
 /// The path of a PEM value: behind "file://", or the value itself; empty for inline PEM.
 std::string_view pem_path(std::string_view value);

@@ -13,8 +13,8 @@
 #include <string_view>
 
 #include "conf/text.hpp"
-#include "proxy/commands.hpp"
-#include "proxy/process.hpp"
+#include "proxy/command/commands.hpp"
+#include "proxy/system/process.hpp"
 #include "tls/context.hpp"
 
 namespace {

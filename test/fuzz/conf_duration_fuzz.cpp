@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "conf/mapping_file.hpp"
+#include "conf/build/accounts_file.hpp"
+#include "conf/build/normalize.hpp"
+#include "conf/build/patterns.hpp"
 #include "conf/scalars.hpp"
 #include "conf/text.hpp"
 

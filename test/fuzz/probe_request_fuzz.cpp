@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "proxy/probe_request.hpp"
+#include "proxy/manage/probe_request.hpp"
 
 using namespace postern::proxy;
 

@@ -3,7 +3,7 @@
 // places of their own.
 #include <algorithm>
 
-#include "conf/mapping_file.hpp"
+#include "conf/build/accounts_file.hpp"
 #include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {

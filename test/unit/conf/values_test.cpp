@@ -3,6 +3,8 @@
 // filters.
 #include <sys/socket.h>
 
+#include "conf/build/normalize.hpp"
+#include "conf/build/patterns.hpp"
 #include "conf/names.hpp"
 #include "conf/scalars.hpp"
 #include "conf/text.hpp"

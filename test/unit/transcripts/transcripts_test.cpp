@@ -65,7 +65,7 @@ TEST_CASE("every transcript is what dialogue and replay say to each other") {
     CHECK(play(entry.path(), plays) == "");
   }
   CHECK(count > 0);
-  fmt::print("{} transcripts, {} plays\n", count, plays);  // test/scenarios.py reads it
+  fmt::print("{} transcripts, {} plays\n", count, plays);  // test/checks/scenarios.py reads it
 }
 
 TEST_CASE("a transcript that is wrong is found out") {

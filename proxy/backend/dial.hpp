@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// From a destination to a leg that is ready: loop check, breaker, resolution, addresses in turn, PROXY
+// header, TLS, the conversation up to the credentials, retries, all within backend_timeout
+// (protocols.md 1.6).
+#pragma once
+
+#include <uv.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conf/address.hpp"
+#include "protocols/replay.hpp"
+#include "proxy/backend/attempt.hpp"
+#include "proxy/backend/caller.hpp"
+#include "proxy/backend/destination.hpp"
+#include "proxy/backend/probe_waiter.hpp"
+#include "proxy/base/fault.hpp"
+#include "proxy/loop/resolver.hpp"
+#include "proxy/loop/stream.hpp"
+#include "proxy/loop/timers.hpp"
+
+namespace postern::proxy {
+
+class DialEvents {
+ public:
+  /// The last thing a Dial does; it may be destroyed from here.
+  virtual void dialed(std::unique_ptr<Stream> backend) = 0;
+  virtual void dial_failed(Fault fault, const std::string& detail) = 0;
+
+ protected:
+  ~DialEvents() = default;
+};
+
+class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
+ public:
+  Dial(Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+       std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
+       DialEvents& owner);
+  ~Dial() override { cancel(); }
+
+  /// Before start(), for protocols with a login: what the conversation with the backend goes by. Both must
+  /// outlive the replay.
+  void conduct(const protocols::ReplayRules& rules, const protocols::Login& login);
+  /// Before start(): this is a trial of our own. It asks nobody's leave, speaks for no client and reports to
+  /// its owner alone.
+  void probe() {
+    attempt_.reset();
+    in_full_ = true;  // it shows that a whole handshake works, certificate included
+  }
+  void start();
+  /// Gives up without a word: the client left. Nothing is recorded. Idempotent.
+  void cancel();
+
+  [[nodiscard]] const conf::SocketAddress& backend() const { return target_; }  // last address tried
+  // Of a success with a login: the conversation, what of it is unread, and who wants to hear how the login
+  // went.
+  std::unique_ptr<protocols::Replay> take_replay() { return std::move(replay_); }
+  protocols::Input take_input() { return std::move(input_); }
+  std::unique_ptr<Attempt> take_attempt() { return std::move(attempt_); }
+
+ private:
+  struct Connecting;
+
+  // Resolver::Waiter
+  void name_learned() override { look_up(); }
+  void probe_over(bool up) override;
+  // StreamEvents, until the stream is handed over
+  void stream_secured(Stream& stream) override;
+  void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
+  void stream_ended(Stream& stream, StreamEnd end) override;
+  void stream_drained(Stream&) override {}
+
+  void round();
+  void look_up();
+  void name_unanswered(const std::string& detail);
+  void out_of_time(const std::string& detail);
+  void next_address();
+  int open_socket();
+  bool connect(int fd);
+  void connected(uv_tcp_t* tcp);
+  void start_tls(std::string_view prefix);
+  bool again_in_full();
+  [[nodiscard]] Resume& resume() const;
+  void established();
+  void converse(protocols::ReplayStep step, const std::string& out);
+  void tick();
+  void note_failure(Fault fault, std::string detail);
+  void attempt_failed(Fault fault, std::string detail);
+  void again_or_fail();
+  void fail(Fault fault, const std::string& detail);
+  void succeed();
+  void drop_attempt();
+  [[nodiscard]] bool shaking() const { return stream_ && stream_->tls() && !stream_->secured(); }
+  [[nodiscard]] std::string proxy_header() const;
+  [[nodiscard]] uint64_t window() const;
+  /// Waiting for the name has eaten so much of the window that what is late now says nothing about the host.
+  [[nodiscard]] bool name_was_slow() const { return looked_up_ms_ > window() / 2; }
+
+  Worker& worker_;
+  std::shared_ptr<const BackendPolicy> policy_;
+  std::shared_ptr<const Destination> destination_;
+  const conf::Protocol protocol_;
+  const conf::LegConf* leg_ = nullptr;
+  Caller caller_;
+  DialEvents& owner_;
+  Timer timer_;
+
+  const uint64_t began_;  // nanoseconds of uv_hrtime, for the metric
+  uint64_t window_end_;
+  uint64_t attempt_end_ = 0;
+  bool in_full_ = false;  // a handshake that would have resumed failed: no more of that
+  uint32_t retries_left_;
+  bool pausing_ = false;   // between two rounds
+  bool retrying_ = false;  // the addresses of an earlier round have failed
+  bool over_ = false;
+  std::unique_ptr<Attempt> attempt_;  // null: a trial of our own
+
+  Addresses addresses_;  // null: not known yet
+  size_t next_ = 0;
+  uint64_t looking_since_ = 0;  // 0: not waiting for the name
+  uint64_t looked_up_ms_ = 0;   // of the window, spent on that
+  conf::SocketAddress target_;
+  Connecting* connecting_ = nullptr;
+  std::unique_ptr<Stream> stream_, spent_;
+  const protocols::ReplayRules* rules_ = nullptr;  // null: no conversation
+  const protocols::Login* login_ = nullptr;
+  std::unique_ptr<protocols::Replay> replay_;
+  protocols::Input input_;
+  uint64_t connected_at_ = 0;  // nanoseconds, of the attempt that got furthest
+  Fault last_fault_ = Fault::none;
+  std::string last_detail_;
+};
+
+}  // namespace postern::proxy

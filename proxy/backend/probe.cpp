@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A timer, a dial and an opening. The verdict is out as soon as the backend is ready; what follows is good
+// manners.
+#include "proxy/backend/probe.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "protocols/registry.hpp"
+#include "proxy/base/log.hpp"
+#include "proxy/server/worker.hpp"
+
+namespace postern::proxy {
+namespace {
+
+/// A backend has this long to answer the goodbye.
+constexpr uint64_t parting_ms = 1000;
+
+Caller ourselves() {
+  Caller caller;
+  caller.session = "probe";
+  return caller;
+}
+
+}  // namespace
+
+void ProbeWaiter::leave() {
+  if (probe_) probe_->waiter_ = nullptr;
+  probe_ = nullptr;
+}
+
+Probe::Probe(Probes& owner, Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+             std::shared_ptr<const Destination> destination, conf::Protocol protocol, ProbeWaiter* waiter)
+    : owner_(owner),
+      worker_(worker),
+      policy_(std::move(policy)),
+      destination_(std::move(destination)),
+      protocol_(protocol),
+      timer_(
+          *worker.timers, [](void* self) { static_cast<Probe*>(self)->over(); }, this),
+      waiter_(waiter) {
+  if (waiter_) waiter_->probe_ = this;
+}
+
+Probe::~Probe() {
+  if (waiter_) waiter_->leave();
+  if (!told_) destination_->health->tried(policy_->health, Health::Finding::unknown, worker_.now());
+}
+
+void Probe::start() {
+  DialEvents& events = *this;
+  dial_ = std::make_unique<Dial>(worker_, policy_, destination_, protocol_, ourselves(), events);
+  dial_->probe();
+  const auto& leg = destination_->conf.leg(protocol_);
+  if (leg && protocols::row(protocol_).replay) {
+    // It stops short of the credentials and names no client, so that any leg is fit for it.
+    rules_.tls = leg->tls;
+    rules_.allow_plaintext = true;
+    rules_.hostname = policy_->hostname;
+    dial_->conduct(rules_, nobody_);
+  }
+  dial_->start();
+}
+
+void Probe::dialed(std::unique_ptr<Stream> backend) {
+  backend_ = std::move(backend);
+  StreamEvents& events = *this;
+  backend_->belong_to(events);
+  found(Health::Finding::up, Fault::none, {});
+  const std::string_view goodbye = protocols::row(protocol_).goodbye;
+  const std::span bytes(reinterpret_cast<const uint8_t*>(goodbye.data()), goodbye.size());
+  if ((!bytes.empty() && !backend_->write(bytes)) || !backend_->finish()) return over();
+  backend_->forget_input();
+  timer_.in(parting_ms);
+}
+
+void Probe::dial_failed(Fault fault, const std::string& detail) {
+  const bool ours = row(fault).stage == Stage::none;
+  found(ours ? Health::Finding::unknown : Health::Finding::down, fault, detail);
+  over();
+}
+
+void Probe::found(Health::Finding finding, Fault fault, const std::string& detail) {
+  told_ = true;
+  auto& cells = destination_->counters->workers[worker_.index].protocol[static_cast<size_t>(protocol_)];
+  cells.probes[static_cast<size_t>(finding)].add();
+  const std::string& name = destination_->conf.name;
+  switch (destination_->health->tried(policy_->health, finding, worker_.now())) {
+    case Health::Change::went_down:
+      log::warn("destination marked down", {{"destination", name},
+                                            {"protocol", conf::name(protocol_)},
+                                            {"fault", label(fault)},
+                                            {"error", detail}});
+      break;
+    case Health::Change::came_up:
+      log::info("destination is up again", {{"destination", name}});
+      break;
+    case Health::Change::none:
+      log::debug("destination tried", {{"destination", name},
+                                       {"protocol", conf::name(protocol_)},
+                                       {"result", probe_result_names[static_cast<size_t>(finding)]},
+                                       {"error", detail}});
+      break;
+  }
+  if (ProbeWaiter* waiter = std::exchange(waiter_, nullptr)) {
+    waiter->probe_ = nullptr;
+    waiter->probe_over(finding == Health::Finding::up);
+  }
+}
+
+void Probe::over() {
+  timer_.stop();
+  if (backend_) backend_->close();
+  owner_.retire(*this);
+}
+
+void Probes::begin(std::shared_ptr<const BackendPolicy> policy,
+                   std::shared_ptr<const Destination> destination, conf::Protocol protocol,
+                   ProbeWaiter* waiter) {
+  live_.push_back(
+      std::make_unique<Probe>(*this, worker_, std::move(policy), std::move(destination), protocol, waiter));
+  live_.back()->start();
+}
+
+void Probes::retire(Probe& probe) {
+  const auto at = std::ranges::find(live_, &probe, [](const auto& live) { return live.get(); });
+  if (at == live_.end()) return;
+  dead_.push_back(std::move(*at));
+  live_.erase(at);
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A trial of a destination that no client has a part in: connection, PROXY header, TLS and the conversation
+// up to where credentials would go. It decides what logins alone may not (management.md 5).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/backend/destination.hpp"
+#include "proxy/backend/dial.hpp"
+#include "proxy/backend/health.hpp"
+#include "proxy/backend/probe_waiter.hpp"
+#include "proxy/loop/stream.hpp"
+#include "proxy/loop/timers.hpp"
+
+namespace postern::proxy {
+
+class Probes;
+class Worker;
+
+class Probe final : DialEvents, StreamEvents {
+ public:
+  Probe(Probes& owner, Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+        std::shared_ptr<const Destination> destination, conf::Protocol protocol, ProbeWaiter* waiter);
+  /// Cut off before its end, it found nothing.
+  ~Probe();
+  void start();
+
+ private:
+  // DialEvents
+  void dialed(std::unique_ptr<Stream> backend) override;
+  void dial_failed(Fault fault, const std::string& detail) override;
+  // StreamEvents, of a backend that is told goodbye
+  void stream_secured(Stream&) override {}
+  void stream_data(Stream&, std::span<const uint8_t>) override {}
+  void stream_ended(Stream&, StreamEnd) override { over(); }
+  void stream_drained(Stream&) override {}
+
+  void found(Health::Finding finding, Fault fault, const std::string& detail);
+  void over();
+
+  Probes& owner_;
+  Worker& worker_;
+  std::shared_ptr<const BackendPolicy> policy_;
+  std::shared_ptr<const Destination> destination_;
+  const conf::Protocol protocol_;
+  protocols::ReplayRules rules_;
+  const protocols::Login nobody_;
+  Timer timer_;
+  ProbeWaiter* waiter_;
+  bool told_ = false;
+  std::unique_ptr<Dial> dial_;
+  std::unique_ptr<Stream> backend_;
+  friend class ProbeWaiter;
+};
+
+/// Those under way on one worker.
+class Probes {
+ public:
+  explicit Probes(Worker& worker) : worker_(worker) {}
+
+  /// Makes the trial that the destination's Health has asked for. `waiter` (may be null) may hear of it
+  /// before this returns.
+  void begin(std::shared_ptr<const BackendPolicy> policy, std::shared_ptr<const Destination> destination,
+             conf::Protocol protocol, ProbeWaiter* waiter);
+  /// The probe is done: destroyed before the loop next waits.
+  void retire(Probe& probe);
+  void bury() { dead_.clear(); }
+
+ private:
+  Worker& worker_;
+  std::vector<std::unique_ptr<Probe>> live_, dead_;
+};
+
+}  // namespace postern::proxy

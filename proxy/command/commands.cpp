@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The subcommands that only look and print.
+#include "proxy/command/commands.hpp"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+
+#include "conf/load.hpp"
+#include "conf/schema/describe.hpp"
+#include "proxy/base/log.hpp"
+#include "proxy/base/version.hpp"
+#include "proxy/server/make_snapshot.hpp"
+#include "proxy/server/server.hpp"
+#include "tls/context.hpp"
+
+namespace postern::proxy {
+namespace {
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+void print_warnings(const conf::Problems& problems) {
+  for (const conf::Problem& problem : problems.all())
+    if (problem.warning) std::fprintf(stderr, "warning: %s\n", problem.line().c_str());
+}
+
+}  // namespace
+
+int command_run(const std::string& file, const Confinement& confinement) {
+  if (auto assumed = assume_user(confinement); !assumed) {
+    std::fprintf(stderr, "%s\n", assumed.error().text.c_str());
+    return 1;
+  }
+  return Server(file, confinement).run();
+}
+
+int command_check(const std::string& file) {
+  conf::Loaded loaded = conf::load(file, conf::Environment::of_process());
+  // Certificates and the like are looked at even if something else is wrong: all problems at once.
+  Counters counters(1);
+  Lasting lasting;
+  lasting.counters = &counters;
+  lasting.tickets = std::make_shared<tls::TicketKeys>();
+  lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
+  std::vector<std::string> restart;
+  if (loaded.parsed)
+    make_snapshot(loaded.config, lasting, nullptr, Rotation::strict, loaded.problems, restart);
+  loaded.problems.sort();
+  print_warnings(loaded.problems);
+  if (print_problems(loaded.problems)) return 1;
+  print(fmt::format("{}: configuration is valid\n", file));
+  return 0;
+}
+
+int command_schema() {
+  print(conf::json_schema());
+  return 0;
+}
+
+int command_reference() {
+  print(conf::reference_markdown());
+  return 0;
+}
+
+int command_version() {
+  const tls::Library& library = tls::library();
+  std::string groups;
+  for (const conf::Group group : library.groups) groups += fmt::format(" {}", conf::name(group));
+  print(fmt::format("postern {}\n{} ({}), AES instructions {}, groups{}\n", version, library.version,
+                    library.bundled ? "own build" : "system library",
+                    library.fast_aes ? "in use" : "not in use", groups));
+  for (const std::string& warning : library.warnings) print(fmt::format("WARNING: {}\n", warning));
+  return 0;
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Takes connections off one listening socket of one worker: admission, and patience when the process is out
+// of descriptors (protocols.md 1.11). libuv's own accept would drop the waiting connections then.
+#pragma once
+
+#include <uv.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "conf/address.hpp"
+#include "proxy/base/log.hpp"
+#include "proxy/limits/admission.hpp"
+#include "proxy/loop/timers.hpp"
+
+namespace postern::proxy {
+
+class Worker;
+struct ListenerPolicy;
+
+class Acceptor {
+ public:
+  /// `fd` listens already and is owned from here on. `listener`: index in the worker's snapshot.
+  Acceptor(Worker& worker, int fd, size_t listener);
+  ~Acceptor();
+  Acceptor(const Acceptor&) = delete;
+  Acceptor& operator=(const Acceptor&) = delete;
+
+ private:
+  void watch();
+  void ready();
+  bool take_one();
+  std::optional<Admission> admit(const ListenerPolicy& policy, const conf::SocketAddress& peer);
+  void pause(int error);
+
+  Worker& worker_;
+  const int fd_;
+  const size_t listener_;
+  std::optional<conf::SocketAddress> bound_;  // known local address of every connection; unset for wildcards
+  uv_poll_t* poll_;                           // freed in its close callback
+  Timer resume_;
+  uint64_t pause_ms_ = 0;
+  Throttle starved_{1};
+};
+
+}  // namespace postern::proxy

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The process: workers, sockets, the current snapshot, and the main loop with its signals, reloads, watched
+// files and the metrics listener. Nothing of a client's bytes passes here.
+#pragma once
+
+#include <uv.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conf/load.hpp"
+#include "proxy/loop/name_service.hpp"
+#include "proxy/manage/probe_server.hpp"
+#include "proxy/observe/counters.hpp"
+#include "proxy/observe/status_history.hpp"
+#include "proxy/server/make_snapshot.hpp"
+#include "proxy/server/worker.hpp"
+#include "proxy/system/confinement.hpp"
+#include "proxy/system/sockets.hpp"
+#include "proxy/system/watcher.hpp"
+
+namespace postern::proxy {
+
+class Server {
+ public:
+  /// `file` is read again at a reload.
+  explicit Server(std::string file, Confinement confinement = {});
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// Loads, binds, serves until told to stop. Returns the exit code; says on standard error why it is not 0.
+  int run();
+
+ private:
+  struct Reload;
+  enum class Scope : uint8_t { everything, watched_files };
+
+  bool prepare();                         // false: problems were printed
+  void open();                            // workers, sockets, listeners of the main loop
+  void post(std::function<void()> task);  // any thread
+
+  void reload(Scope scope);
+  void reloaded(Reload& done);
+  void swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std::string> restart);
+  void reload_over(bool full);
+  void watch_files();
+  void files_changed(const std::vector<std::string>& changed);
+  void each_minute();
+  void age_cache();
+  void drop_expired_trust();
+  void sample_status();
+
+  void drain(int signal);
+  void worker_idle();
+  void cut();
+  void finish();
+
+  [[nodiscard]] std::string metrics() const;
+  [[nodiscard]] std::string status() const;
+  [[nodiscard]] Readiness readiness() const;
+  [[nodiscard]] uint64_t live() const;
+  [[nodiscard]] std::vector<Stale> stale_now() const;
+
+  const std::string file_;
+  const Confinement confinement_;
+  uv_loop_t loop_{};
+  std::unique_ptr<Counters> counters_;
+  std::shared_ptr<std::vector<conf::SocketAddress>> own_;
+  Lasting lasting_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  std::optional<Bound> bound_;
+  std::vector<conf::Problem> warnings_;  // of the start, logged once the log runs
+  NameService names_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+
+  std::unique_ptr<ProbeServer> probes_;
+  std::unique_ptr<Watcher> watcher_;
+  uv_signal_t signals_[3]{};
+  uv_timer_t minute_{}, sample_{}, grace_{}, watchdog_{}, age_cache_{};
+  size_t freed_ = 0;  // entries of the cache, since memory was last given back
+  StatusHistory history_;
+  uv_async_t inbox_signal_{};
+  std::mutex inbox_mutex_;
+  std::vector<std::function<void()>> inbox_;
+
+  bool reloading_ = false;
+  bool ticket_file_bad_ = false;  // when it was read again between reloads
+  bool config_refused_ = false;   // one that was published: tried again with the next change
+  std::optional<Scope> reload_again_;
+  bool draining_ = false;
+  bool cutting_ = false;
+  bool finished_ = false;
+  size_t idle_workers_ = 0;
+  double start_time_ = 0;
+};
+
+/// Prints problems in the form of configuration.md 0; returns whether there was an error among them.
+bool print_problems(const conf::Problems& problems);
+
+}  // namespace postern::proxy

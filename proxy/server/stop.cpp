@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The end: stop accepting, let live sessions finish within the grace, cut the rest, leave nothing behind.
+#include <unistd.h>
+
+#include <csignal>
+
+#include "proxy/base/log.hpp"
+#include "proxy/server/server.hpp"
+#include "proxy/system/process.hpp"
+
+namespace postern::proxy {
+namespace {
+
+/// Between cutting the last sessions and leaving: long enough for their goodbyes.
+constexpr uint64_t goodbye_ms = 1200;
+
+}  // namespace
+
+void Server::drain(int signal) {
+  if (draining_) {  // asked twice: now
+    log::warn("second signal; leaving at once", {{"active", live()}});
+    log::stop();
+    ::_exit(0);
+  }
+  draining_ = true;
+  const auto grace = static_cast<uint64_t>(snapshot_->config.server.shutdown_grace.count());
+  log::info("shutdown signal received; draining",
+            {{"signal", signal}, {"grace", static_cast<double>(grace) / 1000.0}, {"active", live()}});
+  service::stopping(grace);
+  for (const auto& worker : workers_) worker->post([w = worker.get()] { w->drain(); });
+  uv_timer_start(
+      &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, grace, 0);
+}
+
+void Server::worker_idle() {
+  if (++idle_workers_ < workers_.size()) return;
+  log::info("all connections drained");
+  finish();
+}
+
+void Server::cut() {
+  if (cutting_) return finish();
+  cutting_ = true;
+  log::warn("grace elapsed; forcing shutdown with live connections", {{"active", live()}});
+  for (const auto& worker : workers_) worker->post([w = worker.get()] { w->cut(); });
+  uv_timer_start(
+      &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, goodbye_ms, 0);
+}
+
+void Server::finish() {
+  if (finished_) return;
+  finished_ = true;
+  for (const auto& worker : workers_) worker->post([w = worker.get()] { w->stop(); });
+  for (const auto& worker : workers_) worker->join();
+  // From here on an impatient manager must not turn a clean exit into a death by signal: closing the handles
+  // gives the signals back their default.
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  if (probes_) probes_->close();
+  watcher_->close();
+  for (uv_handle_t* handle :
+       {reinterpret_cast<uv_handle_t*>(&minute_), reinterpret_cast<uv_handle_t*>(&sample_),
+        reinterpret_cast<uv_handle_t*>(&grace_), reinterpret_cast<uv_handle_t*>(&watchdog_),
+        reinterpret_cast<uv_handle_t*>(&age_cache_), reinterpret_cast<uv_handle_t*>(&inbox_signal_),
+        reinterpret_cast<uv_handle_t*>(&signals_[0]), reinterpret_cast<uv_handle_t*>(&signals_[1]),
+        reinterpret_cast<uv_handle_t*>(&signals_[2])})
+    uv_close(handle, nullptr);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A session before its login is bridged: the dialogue with the client, the way to a backend, the verdict. The
+// two conversations themselves are in protocols/; here they get bytes and time.
+#include <algorithm>
+#include <utility>
+
+#include "protocols/refusal.hpp"
+#include "protocols/registry.hpp"
+#include "proxy/base/log.hpp"
+#include "proxy/routing/router.hpp"
+#include "proxy/server/worker.hpp"
+#include "proxy/session/session.hpp"
+
+namespace postern::proxy {
+namespace {
+
+/// A client that heard a temporary failure has this long to try again; then its connection ends. Few do, and
+/// whoever only makes backends hang does not get to keep connections as well.
+constexpr uint64_t second_try_ms = 500;
+
+std::span<const uint8_t> bytes_of(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+Fault fault_of(protocols::Parting parting) {
+  switch (parting) {
+    case protocols::Parting::quit:
+      return Fault::quit;
+    case protocols::Parting::failures:
+      return Fault::auth_failures;
+    case protocols::Parting::errors:
+      return Fault::command_errors;
+    default:
+      return Fault::input_limit;
+  }
+}
+
+}  // namespace
+
+// --- with the client --------------------------------------------------------------------------------
+
+void Session::greet() {
+  const conf::ListenerConf& conf = listener().conf;
+  login_ = std::make_unique<PreLogin>();
+  story_ = std::make_unique<Story>();
+  PreLogin& login = *login_;
+  const std::string& hostname = settings().server.hostname;
+  login.hostname = hostname.empty() ? local_.ip.text() : hostname;
+  login.rules.capabilities = &settings().capabilities[static_cast<size_t>(conf.protocol)];
+  login.rules.hostname = login.hostname;
+  login.rules.greeting = conf.greeting;
+  login.rules.can_upgrade = conf.tls_mode == conf::TlsMode::starttls;
+  login.rules.courtesy = settings().server.extended_replies;
+  login.rules.max_failures = conf.max_auth_attempts;
+  login.rules.max_errors = conf.max_errors;
+  login.rules.claim = settings().oauth.jwt_username_claim;
+  login.rules.separators = settings().routing.master_user_separators;
+  protocols::DialogueEvents& events = *this;
+  login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
+  if (!early_.empty()) {  // it came with the PROXY header, and may be a login
+    login.input.append(early_);
+    conf::wipe(early_.data(), early_.size());
+    early_ = {};
+  }
+
+  phase_ = Phase::dialogue;
+  timer_.at(deadline_);
+  std::string out;
+  login.dialogue->greet(out);
+  if (tell_client(out)) talk();
+}
+
+/// The handshake that STARTTLS asked for is done.
+void Session::upgraded() {
+  phase_ = Phase::dialogue;
+  timer_.at(deadline_);
+  std::string out;
+  login_->dialogue->tls_started(out);
+  if (tell_client(out)) talk();
+}
+
+/// Answers what has come, as long as the client takes the answers.
+void Session::talk() {
+  for (;;) {
+    if (client_.queued()) return client_.read(false);  // stream_drained() comes back here
+    std::string out;
+    const protocols::Step step = login_->dialogue->advance(login_->input, out);
+    if (!tell_client(out)) return;
+    switch (step.want) {
+      case protocols::Want::pause:
+        continue;
+      case protocols::Want::input:
+        if (client_over_) return ended_without_login("the client ended");
+        if (login_->input.empty()) login_->input.clear();  // gives its memory back
+        return client_.read(true);
+      case protocols::Want::start_tls:
+        login_->input.clear();
+        return handshake();
+      case protocols::Want::route:
+        return route();
+      case protocols::Want::close:
+        return close(fault_of(step.parting));
+    }
+  }
+}
+
+/// False: the client is gone, and so is the session.
+bool Session::tell_client(const std::string& text) {
+  if (text.empty() || client_.write(bytes_of(text))) return true;
+  close(Fault::client_gone, "while it was answered");
+  return false;
+}
+
+void Session::login_refused(std::string_view method, protocols::Refusal refusal) {
+  story_->method = method;
+  story_->account.clear();  // nobody was named
+  report_login(refusal == protocols::Refusal::privacy ? AuthResult::privacy
+               : refusal == protocols::Refusal::name  ? AuthResult::name
+                                                      : AuthResult::malformed);
+}
+
+void Session::clear_text_discarded(size_t bytes) {
+  uint64_t suppressed = 0;
+  if (worker_.refusals.allow(worker_.now(), suppressed))
+    log::warn("bytes behind STARTTLS discarded", {{"session", id()},
+                                                  {"listener", listener().conf.name},
+                                                  {"peer", peer_.text()},
+                                                  {"bytes", bytes},
+                                                  {"suppressed", suppressed}});
+}
+
+// --- to the backend ---------------------------------------------------------------------------------
+
+/// What an upstream of ours said of hops left counts if we believe that upstream.
+uint32_t Session::ttl() const {
+  const uint32_t own = settings().server.proxy_ttl;
+  if (!login_ || !login_->credentials.ttl) return own;
+  const auto& trusted = listener().conf.proxy_trusted;
+  const conf::Ip& upstream = introduction_ ? introduction_->via.ip : peer_.ip;
+  const bool believed = std::ranges::any_of(
+      trusted, [&](const conf::Cidr& range) { return range.contains(upstream) || range.contains(peer_.ip); });
+  return believed ? std::min(own, *login_->credentials.ttl) : own;
+}
+
+/// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
+void Session::watch_client() {
+  const bool answering = phase_ == Phase::replaying;
+  const uint64_t look = worker_.now() + Bridge::look_ms;
+  if (!client_.reading()) return timer_.at(answering ? std::min(deadline_, look) : look);
+  if (answering) return timer_.at(deadline_);
+  timer_.stop();  // the dial has its own
+}
+
+void Session::route() {
+  PreLogin& login = *login_;
+  login.told = Fault::none;
+  login.credentials = login.dialogue->take_login();
+  story_->method = login.credentials.method;
+  story_->asked_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  story_->ready_ms = story_->answered_ms = Story::never;
+  timer_.stop();
+  // Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
+  Route route = find_route(worker_.snapshot()->routes, login.credentials.name, worker_.now(), worker_.cells);
+  story_->account = redacted(route.identifier);
+  destination_ = std::move(route.destination);
+  if (!destination_) return unavailable(Fault::no_leg, "no destination");
+  log::debug("routed", {{"session", id()},
+                        {"listener", listener().conf.name},
+                        {"account", story_->account},
+                        {"destination", destination_->conf.name},
+                        {"how", route.how == Route::How::mapped ? "mapped" : "default"}});
+  dial();
+}
+
+/// The replay's last step, with what it wants sent.
+void Session::replay(protocols::ReplayStep step, std::string out) {
+  const bool sent = out.empty() || backend_->write(bytes_of(out));
+  conf::wipe(out);  // it may be a password
+  if (!sent) return unanswered(Fault::backend_closed, "the backend does not listen");
+  switch (step.want) {
+    case protocols::ReplayWant::input:
+      return;
+    case protocols::ReplayWant::accepted:
+      return accepted_login();
+    case protocols::ReplayWant::rejected:
+      return rejected_login();
+    default:
+      return unanswered(proxy::fault_of(step.fault), reason_of(step.fault));
+  }
+}
+
+/// The backend has judged the login, one way or the other: it works.
+void Session::answered() {
+  login_->attempt->success();
+  story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  const uint64_t took = (uv_hrtime() - login_->stage_began) / 1000;
+  worker_.cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
+  backend_spoke();  // its TLS tickets have come as well
+}
+
+void Session::accepted_login() {
+  answered();
+  if (const Fault fault = admission_.established(); fault != Fault::none) return close(fault);
+  report_login(AuthResult::ok);
+  if (tell_client(std::string(login_->replay->said()))) bridge();
+}
+
+/// The backend said no: the client may try again, anew and elsewhere (protocols.md 1.7).
+void Session::rejected_login() {
+  PreLogin& login = *login_;
+  answered();
+  // Whom a backend in trouble turns away must not look like somebody who guesses passwords.
+  const auto protocol = listener().conf.protocol;
+  const bool temporary = protocols::is_temporary(protocol, login.replay->said());
+  report_login(temporary ? AuthResult::unavailable : AuthResult::rejected);
+  // A client that reads of the end waits for it, and sends nothing more.
+  const bool hide = destination_->conf.hide_auth_errors;
+  const bool leaves = !hide && protocols::is_goodbye(protocol, login.replay->said());
+  std::string out;
+  const protocols::Step step = login.dialogue->rejected(login.replay->said(), hide, out);
+  try_again(step, out, leaves);
+}
+
+/// The backend was ready and got the credentials, but gives no answer. Silence and a bare end may be a
+/// guess's doing (a backend that delays failures for longer than we wait, a password it will not read): one
+/// more failed login. They may be the backend's, so the words are those of a temporary failure (protocols.md
+/// 1.7); and that ends a connection, but for a client that goes on at once. A goodbye or nonsense is the
+/// backend's alone.
+void Session::unanswered(Fault fault, std::string_view detail) {
+  login_->attempt->unanswered(fault, std::string(detail));
+  const bool bare = fault == Fault::backend_silent || fault == Fault::backend_closed;
+  if (!bare || protocols::is_goodbye(listener().conf.protocol, login_->replay->said()))
+    return unavailable(fault, detail);
+  report_login(AuthResult::unanswered);
+  login_->told = fault;
+  login_->told_detail = detail;
+  std::string out;
+  const protocols::Step step = login_->dialogue->unanswered(out);
+  try_again(step, out);
+}
+
+/// This login is over and the client stays, as if it had just connected; unless it was its last, or the
+/// client has read a goodbye and `leaves`. Told of a temporary failure, it has a moment to say something.
+void Session::try_again(protocols::Step step, const std::string& out, bool leaves) {
+  PreLogin& login = *login_;
+  backend_->close();
+  spent_ = std::move(backend_);
+  login.replay.reset();
+  login.attempt.reset();
+  login.backend_input.clear();
+  login.credentials = {};
+  if (!tell_client(out)) return;
+  if (step.want == protocols::Want::close) return close(fault_of(step.parting));
+  if (leaves) return close(Fault::backend_closed, "the backend said goodbye instead of judging the login");
+  phase_ = Phase::dialogue;
+  deadline_ = worker_.now() + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
+  timer_.at(login.told == Fault::none ? deadline_ : std::min(deadline_, worker_.now() + second_try_ms));
+  talk();
+}
+
+/// The client has left, or its time is up: what it was last told says more than that.
+void Session::ended_without_login(std::string_view detail) {
+  const PreLogin& login = *login_;
+  if (login.told != Fault::none) return close(login.told, login.told_detail);
+  close(Fault::no_login, detail);
+}
+
+/// No backend for this login, for whatever reason: a temporary failure in the protocol's words, and the end.
+void Session::unavailable(Fault fault, std::string_view detail) {
+  if (login_->attempt) login_->attempt->failure(fault, std::string(detail));
+  report_login(AuthResult::unavailable);
+  std::string out;
+  login_->dialogue->unavailable(out);
+  if (tell_client(out)) close(fault, detail);
+}
+
+/// One count and one line a login, however it went. The line of a refused one is what fail2ban looks for.
+void Session::report_login(AuthResult result) {
+  const auto protocol = listener().conf.protocol;
+  const char* said = auth_result_names[static_cast<size_t>(result)];
+  worker_.cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
+      .add();
+  const bool refused = result == AuthResult::rejected || result == AuthResult::malformed ||
+                       result == AuthResult::name || result == AuthResult::unanswered;
+  if (refused) ++story_->attempts;
+  const LogLevel level = refused ? LogLevel::info : LogLevel::debug;
+  if (!log::enabled(level)) return;
+  const std::string address = peer_.ip.text();
+  log::write(level, refused ? "login refused" : "login",
+             {{"session", id()},
+              {"listener", listener().conf.name},
+              {"protocol", conf::name(protocol)},
+              {"peer", peer_.text()},
+              {"address", address},
+              {"account", story_->account},
+              {"mechanism", auth_method_names[auth_method(story_->method)]},
+              {"result", said}});
+}
+
+}  // namespace postern::proxy
