@@ -5,24 +5,26 @@
 
 #include "proxy/backend/probe.hpp"
 #include "proxy/base/log.hpp"
-#include "proxy/server/worker.hpp"
+#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 
-Attempt::Attempt(Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+Attempt::Attempt(Probes& probes, std::shared_ptr<const BackendPolicy> policy,
                  std::shared_ptr<const Destination> destination, conf::Protocol protocol,
                  const Caller& caller)
-    : worker_(worker),
+    : probes_(probes),
       policy_(std::move(policy)),
       destination_(std::move(destination)),
       protocol_(protocol),
       caller_(caller) {}
 
 DestinationCells::PerProtocol& Attempt::cells() const {
-  return destination_->counters->workers[worker_.index].protocol[static_cast<size_t>(protocol_)];
+  return destination_->counters->workers[probes_.loop.index].protocol[static_cast<size_t>(protocol_)];
 }
 
-Health::Admission Attempt::admit() { return destination_->health->admit(policy_->health, worker_.now()); }
+Health::Admission Attempt::admit() {
+  return destination_->health->admit(policy_->health, probes_.loop.now());
+}
 
 void Attempt::success() {
   if (std::exchange(told_, true)) return;
@@ -47,7 +49,7 @@ void Attempt::count(AttemptResult result, Stage stage, Fault fault, const std::s
   if (std::exchange(told_, true)) return;
   cells().attempts[static_cast<size_t>(result)].add();
   uint64_t suppressed = 0;
-  if (worker_.refusals.allow(worker_.now(), suppressed))
+  if (probes_.loop.complaints.allow(probes_.loop.now(), suppressed))
     log::warn("backend unavailable", {{"session", caller_.session},
                                       {"listener", caller_.listener},
                                       {"protocol", conf::name(protocol_)},
@@ -58,13 +60,13 @@ void Attempt::count(AttemptResult result, Stage stage, Fault fault, const std::s
                                       {"suppressed", suppressed}});
   if (stage == Stage::none || !destination_->health->failure(policy_->health, stage, caller_.peer.ip)) return;
   uint64_t unsaid = 0;
-  if (destination_->suspicions.allow(worker_.now(), unsaid))
+  if (destination_->suspicions.allow(probes_.loop.now(), unsaid))
     log::info("destination suspected", {{"destination", destination_->conf.name},
                                         {"protocol", conf::name(protocol_)},
                                         {"fault", row(fault).label},
                                         {"error", detail},
                                         {"suppressed", unsaid}});
-  worker_.probes->begin(policy_, destination_, protocol_, nullptr);
+  probes_.begin(policy_, destination_, protocol_, nullptr);
 }
 
 }  // namespace postern::proxy

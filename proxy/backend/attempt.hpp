@@ -13,11 +13,11 @@
 
 namespace postern::proxy {
 
-class Worker;
+class Probes;
 
 class Attempt {
  public:
-  Attempt(Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+  Attempt(Probes& probes, std::shared_ptr<const BackendPolicy> policy,
           std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller);
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
@@ -37,7 +37,7 @@ class Attempt {
   [[nodiscard]] DestinationCells::PerProtocol& cells() const;
   void count(AttemptResult result, Stage stage, Fault fault, const std::string& detail);
 
-  Worker& worker_;
+  Probes& probes_;
   std::shared_ptr<const BackendPolicy> policy_;
   std::shared_ptr<const Destination> destination_;
   const conf::Protocol protocol_;

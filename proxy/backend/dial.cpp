@@ -15,8 +15,8 @@
 #include "protocols/registry.hpp"
 #include "proxy/backend/probe.hpp"
 #include "proxy/base/log.hpp"
+#include "proxy/loop/loop.hpp"
 #include "proxy/observe/tls_counting.hpp"
-#include "proxy/server/worker.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -44,21 +44,22 @@ struct Dial::Connecting {
   Dial* dial = nullptr;
 };
 
-Dial::Dial(Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+Dial::Dial(Probes& probes, std::shared_ptr<const BackendPolicy> policy,
            std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
            DialEvents& owner)
-    : worker_(worker),
+    : probes_(probes),
+      loop_(probes.loop),
       policy_(std::move(policy)),
       destination_(std::move(destination)),
       protocol_(protocol),
       caller_(caller),
       owner_(owner),
       timer_(
-          *worker.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
+          *probes.loop.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
       began_(uv_hrtime()),
-      window_end_(worker.now() + policy_->timeout_ms),
+      window_end_(loop_.now() + policy_->timeout_ms),
       retries_left_(policy_->connect_retries),
-      attempt_(std::make_unique<Attempt>(worker, policy_, destination_, protocol, caller)) {}
+      attempt_(std::make_unique<Attempt>(probes, policy_, destination_, protocol, caller)) {}
 
 void Dial::conduct(const protocols::ReplayRules& rules, const protocols::Login& login) {
   rules_ = &rules;
@@ -80,7 +81,7 @@ void Dial::start() {
       break;
   }
   timer_.at(window_end_);
-  worker_.probes->begin(policy_, destination_, protocol_, this);
+  probes_.begin(policy_, destination_, protocol_, this);
 }
 
 /// The trial that this login has waited for.
@@ -104,7 +105,7 @@ void Dial::cancel() {
 /// False: it has failed already, and the failure is noted.
 bool Dial::connect(int fd) {
   auto* tcp = new uv_tcp_t;
-  uv_tcp_init(worker_.loop(), tcp);
+  uv_tcp_init(loop_.uv(), tcp);
   tcp->data = nullptr;
   const auto discard = [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); };
   if (const int status = uv_tcp_open(tcp, fd); status != 0) {
@@ -150,7 +151,7 @@ void Dial::drop_attempt() {
   }
   if (stream_) {
     stream_->close();
-    spent_ = std::move(stream_);  // it may be what is calling
+    loop_.bury(std::move(stream_));  // it may be what is calling
   }
   replay_.reset();
   input_.clear();
@@ -178,7 +179,7 @@ std::string Dial::proxy_header() const {
 
 void Dial::connected(uv_tcp_t* tcp) {
   StreamEvents& events = *this;
-  stream_ = std::make_unique<Stream>(worker_, events);
+  stream_ = std::make_unique<Stream>(loop_, events);
   stream_->adopt(tcp);
   const std::string header = proxy_header();
   if (leg_->tls == conf::TlsMode::implicit) return start_tls(header);
@@ -194,22 +195,22 @@ void Dial::start_tls(std::string_view prefix) {
   if (!engine) return attempt_failed(Fault::memory, "no memory for TLS");
   // Half the time, so that there is as much for a handshake without, should this one come to nothing.
   if (engine->offers_resumption())
-    timer_.at(worker_.now() + (attempt_end_ - std::min(attempt_end_, worker_.now())) / 2);
+    timer_.at(loop_.now() + (attempt_end_ - std::min(attempt_end_, loop_.now())) / 2);
   stream_->read(true);
   stream_->start_tls(std::move(engine), {}, prefix);
 }
 
-Resume& Dial::resume() const { return destination_->resume[worker_.index][static_cast<size_t>(protocol_)]; }
+Resume& Dial::resume() const { return destination_->resume[loop_.index][static_cast<size_t>(protocol_)]; }
 
 /// A handshake that would have resumed failed. What it would have resumed with may be the reason, so that is
 /// forgotten, and the same address is tried once more without it. Nothing is said about the host.
 bool Dial::again_in_full() {
-  if (!shaking() || !stream_->tls()->offers_resumption() || worker_.now() >= window_end_) return false;
+  if (!shaking() || !stream_->tls()->offers_resumption() || loop_.now() >= window_end_) return false;
   log::debug("backend did not resume, shaking hands in full", {{"session", caller_.session},
                                                                {"destination", destination_->conf.name},
                                                                {"error", stream_->tls()->error()}});
   resume().kept.reset();
-  resume().not_before = worker_.now() + resume_pause_ms;
+  resume().not_before = loop_.now() + resume_pause_ms;
   in_full_ = true;
   drop_attempt();
   next_address();  // the same one
@@ -218,7 +219,7 @@ bool Dial::again_in_full() {
 
 void Dial::stream_secured(Stream& stream) {
   timer_.at(attempt_end_);
-  count_handshake(worker_.cells.backend, stream.tls()->facts());
+  count_handshake(loop_.cells.backend, stream.tls()->facts());
   if (!replay_) return established();
   std::string out;
   const protocols::ReplayStep step = replay_->tls_started(out);
@@ -274,7 +275,7 @@ void Dial::stream_ended(Stream& stream, StreamEnd end) {
                                 fmt::format("{} closed the connection before the login", target_.text()));
   }
   const tls::Failure failure = stream.tls()->failure();
-  count_failure(worker_.cells.backend, failure);
+  count_failure(loop_.cells.backend, failure);
   const bool refused = failure == tls::Failure::certificate;
   if (!refused && again_in_full()) return;
   const Fault fault = refused            ? Fault::backend_certificate
@@ -294,7 +295,7 @@ void Dial::tick() {
   }
   if (looking_since_) return look_up();
   if (again_in_full()) return;
-  if (worker_.now() >= window_end_) {
+  if (loop_.now() >= window_end_) {
     drop_attempt();
     return out_of_time(last_detail_.empty() ? std::string("not ready within backend_timeout")
                                             : "backend_timeout; before that " + last_detail_);
@@ -324,7 +325,7 @@ void Dial::attempt_failed(Fault fault, std::string detail) {
 void Dial::again_or_fail() {
   if (!row(last_fault_).retryable || retries_left_ == 0) return fail(last_fault_, last_detail_);
   --retries_left_;
-  const uint64_t again = worker_.now() + (addresses_ ? retry_pause_ms : name_pause_ms);
+  const uint64_t again = loop_.now() + (addresses_ ? retry_pause_ms : name_pause_ms);
   if (again >= window_end_) return fail(last_fault_, last_detail_);
   log::debug("backend attempt failed, trying again", {{"session", caller_.session},
                                                       {"destination", destination_->conf.name},
@@ -352,10 +353,10 @@ void Dial::succeed() {
   if (!attempt_) return owner_.dialed(std::move(stream_));
   if (!rules_) attempt_->success();  // else the answer to the login tells
   const uint64_t took = (connected_at_ - began_) / 1000;
-  destination_->counters->workers[worker_.index].connect.observe(connect_bounds, took);
+  destination_->counters->workers[loop_.index].connect.observe(connect_bounds, took);
   if (rules_) {
-    worker_.cells.leg_stages[static_cast<size_t>(LegStage::connect)].observe(connect_bounds, took);
-    worker_.cells.leg_stages[static_cast<size_t>(LegStage::conversation)].observe(
+    loop_.cells.leg_stages[static_cast<size_t>(LegStage::connect)].observe(connect_bounds, took);
+    loop_.cells.leg_stages[static_cast<size_t>(LegStage::conversation)].observe(
         connect_bounds, (uv_hrtime() - connected_at_) / 1000);
   }
   if (log::enabled(LogLevel::debug))

@@ -23,6 +23,9 @@
 
 namespace postern::proxy {
 
+class Loop;
+class Probes;
+
 class DialEvents {
  public:
   /// The last thing a Dial does; it may be destroyed from here.
@@ -35,7 +38,7 @@ class DialEvents {
 
 class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
  public:
-  Dial(Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+  Dial(Probes& probes, std::shared_ptr<const BackendPolicy> policy,
        std::shared_ptr<const Destination> destination, conf::Protocol protocol, const Caller& caller,
        DialEvents& owner);
   ~Dial() override { cancel(); }
@@ -98,7 +101,8 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   /// Waiting for the name has eaten so much of the window that what is late now says nothing about the host.
   [[nodiscard]] bool name_was_slow() const { return looked_up_ms_ > window() / 2; }
 
-  Worker& worker_;
+  Probes& probes_;
+  Loop& loop_;
   std::shared_ptr<const BackendPolicy> policy_;
   std::shared_ptr<const Destination> destination_;
   const conf::Protocol protocol_;
@@ -123,7 +127,7 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   uint64_t looked_up_ms_ = 0;   // of the window, spent on that
   conf::SocketAddress target_;
   Connecting* connecting_ = nullptr;
-  std::unique_ptr<Stream> stream_, spent_;
+  std::unique_ptr<Stream> stream_;
   const protocols::ReplayRules* rules_ = nullptr;  // null: no conversation
   const protocols::Login* login_ = nullptr;
   std::unique_ptr<protocols::Replay> replay_;

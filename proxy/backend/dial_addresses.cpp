@@ -13,7 +13,7 @@
 #include "proxy/backend/dial.hpp"
 #include "proxy/backend/own_address.hpp"
 #include "proxy/base/log.hpp"
-#include "proxy/server/worker.hpp"
+#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -34,13 +34,13 @@ void Dial::round() {
 /// Asks for the addresses, and again whenever something was learned or patience is at its end, until there
 /// are some or the window is over.
 void Dial::look_up() {
-  const uint64_t now = worker_.now();
+  const uint64_t now = loop_.now();
   looked_up_ms_ += looking_since_ ? now - looking_since_ : 0;
   looking_since_ = 0;
   const std::string& host = destination_->conf.host;
   if (now >= window_end_) return name_unanswered("no answer within backend_timeout");
   const auto stale = policy_->stale_addresses_ms;
-  NameService::Reply reply = worker_.resolver->ask(host, stale, retrying_, *this);
+  NameService::Reply reply = loop_.resolver->ask(host, stale, retrying_, *this);
   switch (reply.what) {
     case NameRecord::What::wait:
       looking_since_ = now;
@@ -79,7 +79,7 @@ void Dial::out_of_time(const std::string& detail) {
 /// as a name server likes may fail at once.
 void Dial::next_address() {
   for (; next_ < addresses_->size(); ++next_) {
-    const uint64_t now = worker_.now();
+    const uint64_t now = loop_.now();
     if (now >= window_end_) return out_of_time("no connection within backend_timeout");
     target_ = {reached((*addresses_)[next_]), leg_->port};
     if (is_own(*policy_->own, target_))

@@ -8,7 +8,6 @@
 
 #include "protocols/registry.hpp"
 #include "proxy/base/log.hpp"
-#include "proxy/server/worker.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -29,27 +28,26 @@ void ProbeWaiter::leave() {
   probe_ = nullptr;
 }
 
-Probe::Probe(Probes& owner, Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+Probe::Probe(Probes& owner, std::shared_ptr<const BackendPolicy> policy,
              std::shared_ptr<const Destination> destination, conf::Protocol protocol, ProbeWaiter* waiter)
     : owner_(owner),
-      worker_(worker),
       policy_(std::move(policy)),
       destination_(std::move(destination)),
       protocol_(protocol),
       timer_(
-          *worker.timers, [](void* self) { static_cast<Probe*>(self)->over(); }, this),
+          *owner.loop.timers, [](void* self) { static_cast<Probe*>(self)->over(); }, this),
       waiter_(waiter) {
   if (waiter_) waiter_->probe_ = this;
 }
 
 Probe::~Probe() {
   if (waiter_) waiter_->leave();
-  if (!told_) destination_->health->tried(policy_->health, Health::Finding::unknown, worker_.now());
+  if (!told_) destination_->health->tried(policy_->health, Health::Finding::unknown, owner_.loop.now());
 }
 
 void Probe::start() {
   DialEvents& events = *this;
-  dial_ = std::make_unique<Dial>(worker_, policy_, destination_, protocol_, ourselves(), events);
+  dial_ = std::make_unique<Dial>(owner_, policy_, destination_, protocol_, ourselves(), events);
   dial_->probe();
   const auto& leg = destination_->conf.leg(protocol_);
   if (leg && protocols::row(protocol_).replay) {
@@ -82,10 +80,10 @@ void Probe::dial_failed(Fault fault, const std::string& detail) {
 
 void Probe::found(Health::Finding finding, Fault fault, const std::string& detail) {
   told_ = true;
-  auto& cells = destination_->counters->workers[worker_.index].protocol[static_cast<size_t>(protocol_)];
+  auto& cells = destination_->counters->workers[owner_.loop.index].protocol[static_cast<size_t>(protocol_)];
   cells.probes[static_cast<size_t>(finding)].add();
   const std::string& name = destination_->conf.name;
-  switch (destination_->health->tried(policy_->health, finding, worker_.now())) {
+  switch (destination_->health->tried(policy_->health, finding, owner_.loop.now())) {
     case Health::Change::went_down:
       log::warn("destination marked down", {{"destination", name},
                                             {"protocol", conf::name(protocol_)},
@@ -118,14 +116,14 @@ void Probes::begin(std::shared_ptr<const BackendPolicy> policy,
                    std::shared_ptr<const Destination> destination, conf::Protocol protocol,
                    ProbeWaiter* waiter) {
   live_.push_back(
-      std::make_unique<Probe>(*this, worker_, std::move(policy), std::move(destination), protocol, waiter));
+      std::make_unique<Probe>(*this, std::move(policy), std::move(destination), protocol, waiter));
   live_.back()->start();
 }
 
 void Probes::retire(Probe& probe) {
   const auto at = std::ranges::find(live_, &probe, [](const auto& live) { return live.get(); });
   if (at == live_.end()) return;
-  dead_.push_back(std::move(*at));
+  loop.bury(std::move(*at));
   live_.erase(at);
 }
 

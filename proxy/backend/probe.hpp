@@ -11,17 +11,17 @@
 #include "proxy/backend/dial.hpp"
 #include "proxy/backend/health.hpp"
 #include "proxy/backend/probe_waiter.hpp"
+#include "proxy/loop/loop.hpp"
 #include "proxy/loop/stream.hpp"
 #include "proxy/loop/timers.hpp"
 
 namespace postern::proxy {
 
 class Probes;
-class Worker;
 
 class Probe final : DialEvents, StreamEvents {
  public:
-  Probe(Probes& owner, Worker& worker, std::shared_ptr<const BackendPolicy> policy,
+  Probe(Probes& owner, std::shared_ptr<const BackendPolicy> policy,
         std::shared_ptr<const Destination> destination, conf::Protocol protocol, ProbeWaiter* waiter);
   /// Cut off before its end, it found nothing.
   ~Probe();
@@ -41,7 +41,6 @@ class Probe final : DialEvents, StreamEvents {
   void over();
 
   Probes& owner_;
-  Worker& worker_;
   std::shared_ptr<const BackendPolicy> policy_;
   std::shared_ptr<const Destination> destination_;
   const conf::Protocol protocol_;
@@ -55,10 +54,10 @@ class Probe final : DialEvents, StreamEvents {
   friend class ProbeWaiter;
 };
 
-/// Those under way on one worker.
+/// Those under way on one loop.
 class Probes {
  public:
-  explicit Probes(Worker& worker) : worker_(worker) {}
+  explicit Probes(Loop& on) : loop(on) {}
 
   /// Makes the trial that the destination's Health has asked for. `waiter` (may be null) may hear of it
   /// before this returns.
@@ -66,11 +65,12 @@ class Probes {
              conf::Protocol protocol, ProbeWaiter* waiter);
   /// The probe is done: destroyed before the loop next waits.
   void retire(Probe& probe);
-  void bury() { dead_.clear(); }
+  void clear() { live_.clear(); }
+
+  Loop& loop;
 
  private:
-  Worker& worker_;
-  std::vector<std::unique_ptr<Probe>> live_, dead_;
+  std::vector<std::unique_ptr<Probe>> live_;
 };
 
 }  // namespace postern::proxy

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // One lock a listener, held for a few instructions when a connection comes, says who it is, logs in and goes.
 // So the list of those who wait has one order over all workers, and a place is never given away twice.
-// Whoever is put out has lost its place at once; its worker hears of it and closes the socket.
+// Whoever is put out has lost its place at once; its loop hears of it and closes the socket.
 #include "proxy/limits/admission.hpp"
 
 #include <algorithm>
 #include <utility>
 
-#include "proxy/server/worker.hpp"
+#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -40,9 +40,9 @@ Admission::~Admission() {
   }
 }
 
-void Admission::belongs_to(Worker& worker, void* session, Waiting::End end) {
+void Admission::belongs_to(Loop& loop, void* session, Waiting::End end) {
   const std::lock_guard lock(listener_->mutex_);
-  waiting_->worker = &worker;
+  waiting_->loop = &loop;
   waiting_->session = session;
   waiting_->end = end;
   listener_->append(*waiting_);
@@ -105,7 +105,7 @@ void Occupancy::append(Waiting& waiting) {
 }
 
 void Occupancy::unlink(Waiting& waiting) {
-  if (!waiting.worker) return;  // never was in it
+  if (!waiting.loop) return;  // never was in it
   (waiting.older ? waiting.older->newer : oldest_) = waiting.newer;
   (waiting.newer ? waiting.newer->older : newest_) = waiting.older;
   waiting.older = waiting.newer = nullptr;
@@ -128,15 +128,15 @@ Waiting* Occupancy::oldest_with(uint64_t bytes) const {
   return nullptr;
 }
 
-/// Its worker hears of it while the lock is held: until its session is destroyed, which takes the lock, that
-/// worker cannot end.
+/// Its loop hears of it while the lock is held: until its session is destroyed, which takes the lock, that
+/// loop cannot end.
 void Occupancy::put_out(Waiting& waiting, Fault why) {
   unlink(waiting);
   if (waiting.client) --waiting.client->second.waiting;
   leave(std::exchange(waiting.client, nullptr));
   waiting.put_out = why;
   memory_->release(waiting);
-  waiting.worker->post([gone = waiting.shared_from_this(), why] {
+  waiting.loop->post([gone = waiting.shared_from_this(), why] {
     if (gone->session) gone->end(gone->session, why);
   });
 }

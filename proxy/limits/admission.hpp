@@ -23,7 +23,7 @@
 namespace postern::proxy {
 
 class Occupancy;
-class Worker;
+class Loop;
 
 /// Whom an address counts as: one IPv4 address, or the /64 of an IPv6 address, which its owner has whole.
 uint64_t client_prefix(const conf::Ip& ip);
@@ -54,8 +54,8 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
   Fault put_out = Fault::none;    // why its place was given away
   std::atomic<uint32_t> held{0};  // bytes; see PreauthMemory
 
-  // Whose it is: set before others can find it. `session` belongs to the worker's thread; null: it is gone.
-  Worker* worker = nullptr;
+  // Whose it is: set before others can find it. `session` belongs to the loop's thread; null: it is gone.
+  Loop* loop = nullptr;
   void* session = nullptr;
   End end = nullptr;
 };
@@ -99,8 +99,8 @@ class Admission {
   Admission& operator=(Admission&&) = delete;
   ~Admission();
 
-  /// Whom to end, on that worker's thread, if the place is needed: `end(session, why)`.
-  void belongs_to(Worker& worker, void* session, Waiting::End end);
+  /// Whom to end, on that loop's thread, if the place is needed: `end(session, why)`.
+  void belongs_to(Loop& loop, void* session, Waiting::End end);
   /// The PROXY header has come. False: that client has as many connections as it may have.
   [[nodiscard]] bool identify(const conf::Ip& client, uint32_t per_client);
   /// What the connection holds now, in bytes. Means nothing after established().

@@ -15,7 +15,7 @@
 #include <cstring>
 #include <utility>
 
-#include "proxy/server/worker.hpp"
+#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -44,7 +44,7 @@ struct Stream::Queued {
 
 int Stream::open(int fd) {
   auto* tcp = new uv_tcp_t;
-  uv_tcp_init(worker_.loop(), tcp);
+  uv_tcp_init(loop_.uv(), tcp);
   if (const int status = uv_tcp_open(tcp, fd); status != 0) {
     ::close(fd);
     uv_close(reinterpret_cast<uv_handle_t*>(tcp),
@@ -116,7 +116,7 @@ void Stream::apply() {
       [](uv_handle_t* handle, size_t, uv_buf_t* buffer) {
         // One buffer for all: what is in it is used up before the next read.
         const auto* self = static_cast<Stream*>(handle->data);
-        *buffer = uv_buf_init(reinterpret_cast<char*>(self->worker_.wire.get()), self->gulp());
+        *buffer = uv_buf_init(reinterpret_cast<char*>(self->loop_.wire.get()), self->gulp());
       },
       [](uv_stream_t* handle, ssize_t n, const uv_buf_t* buffer) {
         if (auto* self = static_cast<Stream*>(handle->data); self && n != 0)
@@ -128,7 +128,7 @@ void Stream::apply() {
 /// yet is held in memory: there, and where there is little to read, small ones.
 unsigned Stream::gulp() const {
   if (sipping_) return sip_size;
-  return full_reads_ < free_flow ? small_gulp : Worker::wire_size;
+  return full_reads_ < free_flow ? small_gulp : Loop::wire_size;
 }
 
 void Stream::received(ssize_t n, const uint8_t* data) {
@@ -149,17 +149,17 @@ void Stream::received(ssize_t n, const uint8_t* data) {
 void Stream::start_tls(std::unique_ptr<tls::Engine> engine, std::span<const uint8_t> early,
                        std::string_view prefix) {
   engine_ = std::move(engine);
-  if (!prefix.empty()) worker_.outbox.append(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
+  if (!prefix.empty()) loop_.outbox.append(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
   shake({early.data(), early.size()});
 }
 
 void Stream::shake(tls::Input in) {
-  const tls::Progress progress = engine_->handshake(in, worker_.outbox);
+  const tls::Progress progress = engine_->handshake(in, loop_.outbox);
   // The last flight leaves together with what the owner says first: a greeting behind the tickets.
-  if (progress == tls::Progress::established && !worker_.flight_of) {
-    worker_.flight_of = this;
-    worker_.flight.append(worker_.outbox.bytes().data(), worker_.outbox.size());
-    worker_.outbox.clear();
+  if (progress == tls::Progress::established && !loop_.flight_of) {
+    loop_.flight_of = this;
+    loop_.flight.append(loop_.outbox.bytes().data(), loop_.outbox.size());
+    loop_.outbox.clear();
   }
   const bool written = flush();
   if (progress == tls::Progress::failed) return fail(StreamEnd::tls);
@@ -167,18 +167,18 @@ void Stream::shake(tls::Input in) {
   if (progress != tls::Progress::established) return owner_->stream_shaking(*this);
   secured_ = true;
   owner_->stream_secured(*this);
-  if (worker_.flight_of == this && !send({}) && tcp_ && !finishing_) return fail(StreamEnd::reset);
+  if (loop_.flight_of == this && !send({}) && tcp_ && !finishing_) return fail(StreamEnd::reset);
   // Data may have come in the same segment as the last flight, and records may wait inside the engine.
   if (tcp_) decrypt(in);
 }
 
 void Stream::decrypt(tls::Input in) {
   for (;;) {
-    const tls::Moment moment{static_cast<uint32_t>(worker_.now()), queued_ != 0};
+    const tls::Moment moment{static_cast<uint32_t>(loop_.now()), queued_ != 0};
     const tls::ReadResult got =
-        engine_->read(in, {worker_.plain.get(), Worker::plain_size}, worker_.outbox, moment);
+        engine_->read(in, {loop_.plain.get(), Loop::plain_size}, loop_.outbox, moment);
     // Before the owner hears of it: what it then writes to another leg goes through the same outbox.
-    const bool answered = !worker_.outbox.empty();
+    const bool answered = !loop_.outbox.empty();
     const bool written = flush();
     if (answered && queued_) {
       // A peer that asks for key updates and reads no answer must not fill our memory with them.
@@ -186,13 +186,13 @@ void Stream::decrypt(tls::Input in) {
       apply();
     }
     if (got.bytes) {
-      owner_->stream_data(*this, {worker_.plain.get(), got.bytes});
+      owner_->stream_data(*this, {loop_.plain.get(), got.bytes});
       if (!tcp_) return;
     }
     if (got.end == tls::ReadEnd::full) continue;
     if (got.end == tls::ReadEnd::failed) {
       if (flooded())
-        (engine_->is_client() ? worker_.cells.backend : worker_.cells.client).key_update_floods.add();
+        (engine_->is_client() ? loop_.cells.backend : loop_.cells.client).key_update_floods.add();
       return fail(StreamEnd::tls);
     }
     if (!written) return fail(StreamEnd::reset);
@@ -215,26 +215,26 @@ void Stream::fail(StreamEnd end) {
 
 bool Stream::write(std::span<const uint8_t> plain) {
   if (!engine_) return send(plain);
-  const bool encrypted = engine_->write(plain, worker_.outbox);
+  const bool encrypted = engine_->write(plain, loop_.outbox);
   return flush() && encrypted;
 }
 
 bool Stream::write_clear(std::span<const uint8_t> bytes) { return send(bytes); }
 
 bool Stream::flush() {
-  if (worker_.outbox.empty()) return true;
+  if (loop_.outbox.empty()) return true;
   // Behind our FIN nothing can follow; an answer to the peer's KeyUpdate is not worth the conversation.
-  const bool ok = finishing_ || send(worker_.outbox.bytes());
-  worker_.outbox.clear();
+  const bool ok = finishing_ || send(loop_.outbox.bytes());
+  loop_.outbox.clear();
   return ok;
 }
 
 bool Stream::send(std::span<const uint8_t> bytes) {
-  if (worker_.flight_of != this) return transmit(bytes);
-  worker_.flight_of = nullptr;
-  worker_.flight.append(bytes.data(), bytes.size());
-  const bool ok = worker_.flight.empty() || transmit(worker_.flight.bytes());
-  worker_.flight.clear();
+  if (loop_.flight_of != this) return transmit(bytes);
+  loop_.flight_of = nullptr;
+  loop_.flight.append(bytes.data(), bytes.size());
+  const bool ok = loop_.flight.empty() || transmit(loop_.flight.bytes());
+  loop_.flight.clear();
   return ok;
 }
 
@@ -287,7 +287,7 @@ void Stream::sent(size_t bytes, int status) {
 bool Stream::finish(bool clean) {
   if (finishing_) return true;
   if (engine_ && secured_ && clean) {
-    engine_->close(worker_.outbox);
+    engine_->close(loop_.outbox);
     if (!flush()) return false;
   }
   finishing_ = true;

@@ -14,7 +14,7 @@
 
 namespace postern::proxy {
 
-class Worker;
+class Loop;
 class Stream;
 
 /// How input ended.
@@ -41,7 +41,7 @@ class StreamEvents {
 
 class Stream {
  public:
-  Stream(Worker& worker, StreamEvents& owner) : worker_(worker), owner_(&owner) {}
+  Stream(Loop& loop, StreamEvents& owner) : loop_(loop), owner_(&owner) {}
   ~Stream() { close(); }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -108,7 +108,7 @@ class Stream {
   void fail(StreamEnd end);
   bool shut();
 
-  Worker& worker_;
+  Loop& loop_;
   StreamEvents* owner_;
   uv_tcp_t* tcp_ = nullptr;  // its data points here while open
   std::unique_ptr<tls::Engine> engine_;

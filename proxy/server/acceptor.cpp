@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <memory>
 
-#include "proxy/server/worker.hpp"
+#include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
 
 namespace postern::proxy {
@@ -21,20 +21,20 @@ constexpr uint64_t longest_pause_ms = 1000;
 
 }  // namespace
 
-Acceptor::Acceptor(Worker& worker, int fd, size_t listener)
-    : worker_(worker),
+Acceptor::Acceptor(Roster& roster, int fd, size_t listener)
+    : roster_(roster),
       fd_(fd),
       listener_(listener),
       poll_(new uv_poll_t),
       resume_(
-          *worker.timers, [](void* self) { static_cast<Acceptor*>(self)->watch(); }, this) {
+          *roster.loop.timers, [](void* self) { static_cast<Acceptor*>(self)->watch(); }, this) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0) {
     const auto local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
     if (!local.ip.is_any()) bound_ = local;
   }
-  uv_poll_init(worker.loop(), poll_, fd);
+  uv_poll_init(roster.loop.uv(), poll_, fd);
   poll_->data = this;
   watch();
 }
@@ -78,7 +78,7 @@ bool Acceptor::take_one() {
   }
   pause_ms_ = 0;
 
-  const std::shared_ptr<const ListenerPolicy>& policy = worker_.snapshot()->listeners[listener_];
+  const std::shared_ptr<const ListenerPolicy>& policy = roster_.snapshot()->listeners[listener_];
   const auto peer = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   std::optional<Admission> admission = admit(*policy, peer);
   if (!admission) {
@@ -93,9 +93,9 @@ bool Acceptor::take_one() {
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
       local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   }
-  auto session = std::make_unique<Session>(worker_, policy, peer, local, std::move(*admission));
+  auto session = std::make_unique<Session>(roster_, policy, peer, local, std::move(*admission));
   Session& started = *session;
-  worker_.add(std::move(session));
+  roster_.add(std::move(session));
   started.start(fd);
   return true;
 }
@@ -106,7 +106,7 @@ std::optional<Admission> Acceptor::admit(const ListenerPolicy& policy, const con
   Occupancy& places = *policy.listener->occupancy;
   std::optional<conf::Ip> client;
   if (!expects_header(conf, peer.ip)) client = peer.ip;
-  const uint64_t now = worker_.now();
+  const uint64_t now = roster_.loop.now();
   Occupancy::Answer answer =
       places.admit(client, {conf.max_connections, conf.max_connections_per_client}, now);
   const auto warn = [&](SharedThrottle& throttle, std::string_view what) {
@@ -117,7 +117,7 @@ std::optional<Admission> Acceptor::admit(const ListenerPolicy& policy, const con
   if (answer.made_room)
     warn(places.made_room, "max_connections reached; the oldest connection without a login makes room");
   if (answer.admission) return std::move(answer.admission);
-  policy.listener->counters->workers[worker_.index].rejected[static_cast<size_t>(answer.refused)].add();
+  policy.listener->counters->workers[roster_.loop.index].rejected[static_cast<size_t>(answer.refused)].add();
   if (answer.refused == Rejected::client_limit)
     warn(places.client_full, "max_connections_per_client reached; dropping connection");
   else
@@ -129,10 +129,10 @@ void Acceptor::pause(int error) {
   pause_ms_ = pause_ms_ == 0 ? first_pause_ms : std::min(pause_ms_ * 2, longest_pause_ms);
   uv_poll_stop(poll_);
   resume_.in(pause_ms_);
-  worker_.cells.accept_pauses.add();
+  roster_.loop.cells.accept_pauses.add();
   uint64_t suppressed = 0;
-  if (starved_.allow(worker_.now(), suppressed))
-    log::error("accepting pauses", {{"listener", worker_.snapshot()->listeners[listener_]->conf.name},
+  if (starved_.allow(roster_.loop.now(), suppressed))
+    log::error("accepting pauses", {{"listener", roster_.snapshot()->listeners[listener_]->conf.name},
                                     {"error", uv_strerror(-error)},
                                     {"pause_ms", pause_ms_},
                                     {"suppressed", suppressed}});

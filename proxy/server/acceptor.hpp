@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Takes connections off one listening socket of one worker: admission, and patience when the process is out
+// Takes connections off one listening socket of one loop: admission, and patience when the process is out
 // of descriptors (protocols.md 1.11). libuv's own accept would drop the waiting connections then.
 #pragma once
 
@@ -15,13 +15,13 @@
 
 namespace postern::proxy {
 
-class Worker;
+class Roster;
 struct ListenerPolicy;
 
 class Acceptor {
  public:
-  /// `fd` listens already and is owned from here on. `listener`: index in the worker's snapshot.
-  Acceptor(Worker& worker, int fd, size_t listener);
+  /// `fd` listens already and is owned from here on. `listener`: index in the roster's snapshot.
+  Acceptor(Roster& roster, int fd, size_t listener);
   ~Acceptor();
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;
@@ -33,7 +33,7 @@ class Acceptor {
   std::optional<Admission> admit(const ListenerPolicy& policy, const conf::SocketAddress& peer);
   void pause(int error);
 
-  Worker& worker_;
+  Roster& roster_;
   const int fd_;
   const size_t listener_;
   std::optional<conf::SocketAddress> bound_;  // known local address of every connection; unset for wildcards

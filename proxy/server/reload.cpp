@@ -60,7 +60,7 @@ void Server::reload(Scope scope) {
   job->previous = snapshot_;
   job->work.data = job;
   uv_queue_work(
-      &loop_, &job->work,
+      loop_->uv(), &job->work,
       [](uv_work_t* work) {
         auto& self = *static_cast<Reload*>(work->data);
         if (self.scope == Scope::everything) {
@@ -125,9 +125,9 @@ void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std:
     worker->post([this, full, left, w = worker.get(), snapshot = snapshot_] {
       w->adopt(snapshot);
       if (left->fetch_sub(1) != 1) return;
-      post([this, full] {
+      loop_->post([this, full] {
         counters_->reloads_ok.fetch_add(1);
-        return_memory(&loop_);
+        return_memory(loop_->uv());
         log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
         reload_over(full);
       });
@@ -174,6 +174,7 @@ void Server::drop_expired_trust() {
 }
 
 void Server::each_minute() {
+  minute_->in(minute_ms);
   const auto now = std::chrono::system_clock::now();
   // A reload that is on its way has read the file as well, and is about to publish what it found.
   if (!reloading_) {

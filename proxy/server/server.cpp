@@ -46,11 +46,7 @@ Server::Server(std::string file, Confinement confinement)
   lasting_.own = own_;
 }
 
-Server::~Server() {
-  if (workers_.empty()) return;  // open() was never reached, and there is no loop
-  workers_.clear();
-  uv_loop_close(&loop_);
-}
+Server::~Server() = default;
 
 int Server::run() {
   if (!prepare()) return 1;
@@ -67,7 +63,7 @@ int Server::run() {
                               {"tls_library", tls::library().version},
                               {"workers", workers_.size()},
                               {"config", file_}});
-  uv_run(&loop_, UV_RUN_DEFAULT);
+  loop_->run();
   log::stop();
   // What a lookup that hangs may still use is left to it, and nobody waits for it.
   if (names_.in_flight() != 0) ::_exit(0);
@@ -126,46 +122,33 @@ bool Server::prepare() {
 }
 
 void Server::open() {
-  uv_loop_init(&loop_);  // not before prepare() has seen that descriptors suffice
+  loop_.emplace(counters_->workers.size(), own_cells_,
+                names_);  // prepare() has seen that descriptors suffice
   for (const conf::Problem& problem : warnings_) log::warn("configuration", {{"problem", problem.line()}});
   for (const std::string& text : bound_->warnings) log::warn("socket", {{"problem", text}});
   for (const std::string& text : tls::library().warnings) log::warn("tls library", {{"problem", text}});
   warnings_.clear();
   start_time_ = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 
-  uv_async_init(&loop_, &inbox_signal_, [](uv_async_t* handle) {
-    auto* self = static_cast<Server*>(handle->data);
-    std::vector<std::function<void()>> tasks;
-    {
-      const std::lock_guard lock(self->inbox_mutex_);
-      tasks.swap(self->inbox_);
-    }
-    for (const auto& task : tasks) task();
+  const auto make = [this](std::optional<Timer>& timer, Timer::Run tick) {
+    timer.emplace(*loop_->timers, tick, this);
+  };
+  make(minute_, [](void* self) { static_cast<Server*>(self)->each_minute(); });
+  make(sample_, [](void* self) {
+    static_cast<Server*>(self)->sample();
+    static_cast<Server*>(self)->drop_expired_trust();
   });
-  inbox_signal_.data = this;
-  for (uv_timer_t* timer : {&minute_, &sample_, &grace_, &watchdog_, &age_cache_}) {
-    uv_timer_init(&loop_, timer);
-    timer->data = this;
-  }
-  uv_timer_start(
-      &minute_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->each_minute(); }, 60'000,
-      60'000);
+  make(grace_, [](void* self) { static_cast<Server*>(self)->cut(); });
+  make(watchdog_, [](void* self) { static_cast<Server*>(self)->keep_watchdog(); });
+  make(age_cache_, [](void* self) { static_cast<Server*>(self)->age_cache(); });
+  minute_->in(minute_ms);
   age_cache();
-  sample_status();
-  uv_timer_start(
-      &sample_,
-      [](uv_timer_t* handle) {
-        static_cast<Server*>(handle->data)->sample_status();
-        static_cast<Server*>(handle->data)->drop_expired_trust();
-      },
-      StatusHistory::interval_s * 1000, StatusHistory::interval_s * 1000);
-  if (const uint64_t usec = service::watchdog_usec())
-    uv_timer_start(
-        &watchdog_, [](uv_timer_t*) { service::alive(); }, 0, std::max<uint64_t>(usec / 2000, 1));
+  sample();
+  keep_watchdog();
 
   constexpr int wanted[] = {SIGTERM, SIGINT, SIGHUP};
   for (size_t i = 0; i < std::size(wanted); ++i) {
-    uv_signal_init(&loop_, &signals_[i]);
+    uv_signal_init(loop_->uv(), &signals_[i]);
     signals_[i].data = this;
     uv_signal_start(
         &signals_[i],
@@ -179,7 +162,7 @@ void Server::open() {
 
   for (size_t i = 0; i < counters_->workers.size(); ++i) {
     workers_.push_back(
-        std::make_unique<Worker>(i, *counters_, names_, [this] { post([this] { worker_idle(); }); }));
+        std::make_unique<Worker>(i, *counters_, names_, [this] { loop_->post([this] { worker_idle(); }); }));
     workers_.back()->adopt(snapshot_);  // before its thread runs
   }
   for (BoundAddress& address : bound_->listeners) {
@@ -199,24 +182,24 @@ void Server::open() {
     handlers.metrics = [this] { return metrics(); };
     handlers.ready = [this] { return readiness(); };
     handlers.status = [this] { return status(); };
-    probes_ = std::make_unique<ProbeServer>(&loop_, std::move(handlers));
+    probes_ = std::make_unique<ProbeServer>(loop_->uv(), std::move(handlers));
     if (auto opened = probes_->open(bound_->metrics.release()); !opened)
       log::error("metrics listener", {{"error", opened.error().text}});
     else
       log::info("metrics listener started", {{"addr", bound_->metrics_address.text()}});
   }
   watcher_ = std::make_unique<Watcher>(
-      &loop_, [this](const std::vector<std::string>& changed) { files_changed(changed); });
+      loop_->uv(), [this](const std::vector<std::string>& changed) { files_changed(changed); });
   watch_files();
   for (const auto& worker : workers_) worker->start();
 }
 
-void Server::post(std::function<void()> task) {
-  {
-    const std::lock_guard lock(inbox_mutex_);
-    inbox_.push_back(std::move(task));
-  }
-  uv_async_send(&inbox_signal_);
+/// The service manager's sign of life, twice as often as it wants one.
+void Server::keep_watchdog() {
+  const uint64_t usec = service::watchdog_usec();
+  if (usec == 0) return;
+  service::alive();
+  watchdog_->in(std::max<uint64_t>(usec / 2000, 1));
 }
 
 /// Answers of the store that have had their time are freed here: many at once would hold up the workers,
@@ -224,15 +207,13 @@ void Server::post(std::function<void()> task) {
 void Server::age_cache() {
   constexpr size_t at_once = 4096, worth_a_trim = 32 * 1024;
   constexpr uint64_t pause_ms = 1000, short_pause_ms = 50;
-  const size_t freed = lasting_.cache->age(uv_now(&loop_), at_once);
+  const size_t freed = lasting_.cache->age(loop_->now(), at_once);
   freed_ += freed;
   if (freed_ >= worth_a_trim) {
     give_memory_back();
     freed_ = 0;
   }
-  uv_timer_start(
-      &age_cache_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->age_cache(); },
-      freed == at_once ? short_pause_ms : pause_ms, 0);
+  age_cache_->in(freed == at_once ? short_pause_ms : pause_ms);
 }
 
 // --- what operators ask -----------------------------------------------------------------------------
@@ -250,7 +231,7 @@ std::string Server::metrics() const {
   for (const auto& listener : snapshot_->listeners)
     observed.listeners.push_back(
         {listener->conf.name, listener->conf.protocol, listener->conf.max_connections});
-  const uint64_t now_ms = uv_now(&loop_);
+  const uint64_t now_ms = loop_->now();
   for (const auto& [name, destination] : snapshot_->routes.destinations) {
     const Health::View view = destination->health->view(now_ms);
     observed.destinations.push_back({name, view.down, view.consecutive_failures});

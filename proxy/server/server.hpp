@@ -7,12 +7,12 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "conf/load.hpp"
+#include "proxy/loop/loop.hpp"
 #include "proxy/loop/name_service.hpp"
 #include "proxy/manage/probe_server.hpp"
 #include "proxy/observe/counters.hpp"
@@ -39,10 +39,10 @@ class Server {
  private:
   struct Reload;
   enum class Scope : uint8_t { everything, watched_files };
+  static constexpr uint64_t minute_ms = 60'000;
 
-  bool prepare();                         // false: problems were printed
-  void open();                            // workers, sockets, listeners of the main loop
-  void post(std::function<void()> task);  // any thread
+  bool prepare();  // false: problems were printed
+  void open();     // workers, sockets, listeners of the main loop
 
   void reload(Scope scope);
   void reloaded(Reload& done);
@@ -51,9 +51,10 @@ class Server {
   void watch_files();
   void files_changed(const std::vector<std::string>& changed);
   void each_minute();
+  void keep_watchdog();
   void age_cache();
   void drop_expired_trust();
-  void sample_status();
+  void sample();
 
   void drain(int signal);
   void worker_idle();
@@ -68,7 +69,6 @@ class Server {
 
   const std::string file_;
   const Confinement confinement_;
-  uv_loop_t loop_{};
   std::unique_ptr<Counters> counters_;
   std::shared_ptr<std::vector<conf::SocketAddress>> own_;
   Lasting lasting_;
@@ -76,17 +76,16 @@ class Server {
   std::optional<Bound> bound_;
   std::vector<conf::Problem> warnings_;  // of the start, logged once the log runs
   NameService names_;
+  WorkerCells own_cells_;     // of the main loop, which counts nothing
+  std::optional<Loop> loop_;  // from open() on
   std::vector<std::unique_ptr<Worker>> workers_;
 
   std::unique_ptr<ProbeServer> probes_;
   std::unique_ptr<Watcher> watcher_;
   uv_signal_t signals_[3]{};
-  uv_timer_t minute_{}, sample_{}, grace_{}, watchdog_{}, age_cache_{};
+  std::optional<Timer> minute_, sample_, grace_, watchdog_, age_cache_;
   size_t freed_ = 0;  // entries of the cache, since memory was last given back
   StatusHistory history_;
-  uv_async_t inbox_signal_{};
-  std::mutex inbox_mutex_;
-  std::vector<std::function<void()>> inbox_;
 
   bool reloading_ = false;
   bool ticket_file_bad_ = false;  // when it was read again between reloads

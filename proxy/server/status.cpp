@@ -92,7 +92,10 @@ Status::Tls tls_side(const Counters& counters, std::string_view name, TlsSide Wo
 
 }  // namespace
 
-void Server::sample_status() { history_.add(status_sample(*counters_)); }
+void Server::sample() {
+  history_.add(status_sample(*counters_));
+  sample_->in(StatusHistory::interval_s * 1000);
+}
 
 std::string Server::status() const {
   Status status;
@@ -105,7 +108,7 @@ std::string Server::status() const {
   status.ready = readiness.ready;
   status.reason = readiness.reason;
   add_listeners(status, *counters_, *snapshot_);
-  add_destinations(status, *snapshot_, uv_now(&loop_));
+  add_destinations(status, *snapshot_, loop_->now());
   for (const auto& certificate : snapshot_->certificates->all())
     status.certificates.push_back(
         {certificate->id, certificate->shown, certificate->not_before, certificate->not_after});

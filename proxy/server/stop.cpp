@@ -28,8 +28,7 @@ void Server::drain(int signal) {
             {{"signal", signal}, {"grace", static_cast<double>(grace) / 1000.0}, {"active", live()}});
   service::stopping(grace);
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->drain(); });
-  uv_timer_start(
-      &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, grace, 0);
+  grace_->in(grace);
 }
 
 void Server::worker_idle() {
@@ -43,8 +42,7 @@ void Server::cut() {
   cutting_ = true;
   log::warn("grace elapsed; forcing shutdown with live connections", {{"active", live()}});
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->cut(); });
-  uv_timer_start(
-      &grace_, [](uv_timer_t* handle) { static_cast<Server*>(handle->data)->cut(); }, goodbye_ms, 0);
+  grace_->in(goodbye_ms);
 }
 
 void Server::finish() {
@@ -59,13 +57,9 @@ void Server::finish() {
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   if (probes_) probes_->close();
   watcher_->close();
-  for (uv_handle_t* handle :
-       {reinterpret_cast<uv_handle_t*>(&minute_), reinterpret_cast<uv_handle_t*>(&sample_),
-        reinterpret_cast<uv_handle_t*>(&grace_), reinterpret_cast<uv_handle_t*>(&watchdog_),
-        reinterpret_cast<uv_handle_t*>(&age_cache_), reinterpret_cast<uv_handle_t*>(&inbox_signal_),
-        reinterpret_cast<uv_handle_t*>(&signals_[0]), reinterpret_cast<uv_handle_t*>(&signals_[1]),
-        reinterpret_cast<uv_handle_t*>(&signals_[2])})
-    uv_close(handle, nullptr);
+  for (auto* timer : {&minute_, &sample_, &grace_, &watchdog_, &age_cache_}) (*timer)->stop();
+  for (uv_signal_t& signal : signals_) uv_close(reinterpret_cast<uv_handle_t*>(&signal), nullptr);
+  loop_->stop();
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::signal(number, SIG_IGN);
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "proxy/base/log.hpp"
-#include "proxy/server/worker.hpp"
+#include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
 
 namespace postern::proxy {
@@ -27,7 +27,7 @@ bool expects_header(const conf::ListenerConf& conf, const conf::Ip& peer) {
 bool Session::identified() {
   if (admission_.identify(peer_.ip, listener().conf.max_connections_per_client)) return true;
   uint64_t suppressed = 0;
-  if (listener_->occupancy->client_full.allow(worker_.now(), suppressed))
+  if (listener_->occupancy->client_full.allow(loop().now(), suppressed))
     log::warn("max_connections_per_client reached; dropping connection",
               {{"listener", listener().conf.name}, {"peer", peer_.text()}, {"suppressed", suppressed}});
   close(Fault::client_limit);
@@ -35,7 +35,7 @@ bool Session::identified() {
 }
 
 void Session::weigh() {
-  if (phase_ < Phase::bridging) admission_.holds(held(), worker_.now());
+  if (phase_ < Phase::bridging) admission_.holds(held(), loop().now());
 }
 
 size_t Session::held() const {

@@ -4,20 +4,20 @@
 
 #include <algorithm>
 
-#include "proxy/server/worker.hpp"
+#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 
-Bridge::Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend,
+Bridge::Bridge(Loop& loop, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend,
                Cell& to_client, BridgeEvents& owner)
-    : worker_(worker),
+    : loop_(loop),
       owner_(owner),
       client_{client, Fault::client_reset, Fault::client_tls, to_backend},
       backend_{backend, Fault::backend_reset, Fault::backend_tls, to_client},
       timer_(
-          *worker.timers, [](void* self) { static_cast<Bridge*>(self)->tick(); }, this),
+          *loop.timers, [](void* self) { static_cast<Bridge*>(self)->tick(); }, this),
       idle_ms_(idle_ms),
-      last_byte_(worker.now()) {}
+      last_byte_(loop.now()) {}
 
 /// The client's bytes and its end go first: if the client is gone, the first write to it ends everything.
 void Bridge::run(const Before& before) {
@@ -41,7 +41,7 @@ void Bridge::stream_data(Stream& stream, std::span<const uint8_t> plain) {
   if (over_) return;
   Side& from = side(stream);
   Side& to = other(from);
-  last_byte_ = worker_.now();
+  last_byte_ = loop_.now();
   if (&from == &backend_ && !heard_backend_) {
     heard_backend_ = true;
     owner_.backend_spoke();
@@ -61,7 +61,7 @@ void Bridge::stream_data(Stream& stream, std::span<const uint8_t> plain) {
 void Bridge::output_failed(Side& to) {
   if (to.output_dead) return;
   to.output_dead = true;
-  failed_at_ = worker_.now();
+  failed_at_ = loop_.now();
   other(to).stream.read(false);
   if (to.input_over || other(to).output_dead)
     return over(to.reset);  // nobody is left to hear or to say anything
@@ -80,7 +80,7 @@ void Bridge::stream_ended(Stream& stream, StreamEnd end) {
   if ((end == StreamEnd::reset || end == StreamEnd::tls) && told_all) return over(Fault::none);
   if (end == StreamEnd::tls) return over(from.tls);
   if (end == StreamEnd::reset || from.output_dead) return over(from.reset);
-  last_byte_ = worker_.now();
+  last_byte_ = loop_.now();
   pass_end(from, end == StreamEnd::eof);
 }
 
@@ -101,7 +101,7 @@ void Bridge::stream_drained(Stream& stream) {
   if (over_) return;
   if (stream.write_failed()) return output_failed(side(stream));
   Side& from = other(side(stream));
-  last_byte_ = worker_.now();
+  last_byte_ = loop_.now();
   if (from.stalled) {
     from.stalled = false;
     from.stream.read(true);
@@ -123,20 +123,20 @@ bool Bridge::unread(const Side& side) const {
 /// long in all; what a backend said goes to a client who is there, as long as it keeps coming.
 bool Bridge::said_all(const Side& side) const {
   if (!side.output_dead) return false;
-  if (&side == &client_) return worker_.now() - failed_at_ >= last_words_ms;
-  return !side.stalled && worker_.now() - std::max(failed_at_, last_byte_) >= last_words_ms;
+  if (&side == &client_) return loop_.now() - failed_at_ >= last_words_ms;
+  return !side.stalled && loop_.now() - std::max(failed_at_, last_byte_) >= last_words_ms;
 }
 
 void Bridge::arm() {
   uint64_t due = last_byte_ + idle_ms_;
-  const uint64_t now = worker_.now();
+  const uint64_t now = loop_.now();
   if (unread(client_) || unread(backend_)) due = std::min(due, now + look_ms);
   if (client_.output_dead || backend_.output_dead) due = std::min(due, now + last_words_ms);
   timer_.at(due);
 }
 
 void Bridge::tick() {
-  if (worker_.now() - last_byte_ >= idle_ms_) return over(Fault::idle);
+  if (loop_.now() - last_byte_ >= idle_ms_) return over(Fault::idle);
   for (const Side* side : {&client_, &backend_}) {
     if (said_all(*side)) return over(side->reset);
     if (unread(*side) && side->stream.broken()) return over(side->reset);

@@ -27,7 +27,7 @@ class BridgeEvents {
 class Bridge final : public StreamEvents {
  public:
   /// The cells count the same bytes for the metrics, as they pass.
-  Bridge(Worker& worker, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend, Cell& to_client,
+  Bridge(Loop& loop, Stream& client, Stream& backend, uint64_t idle_ms, Cell& to_backend, Cell& to_client,
          BridgeEvents& owner);
 
   /// What was read before the bridge: it is passed on first. `client_over`: the client's input is already
@@ -78,7 +78,7 @@ class Bridge final : public StreamEvents {
   void arm();
   void over(Fault fault);
 
-  Worker& worker_;
+  Loop& loop_;
   BridgeEvents& owner_;
   Side client_;
   Side backend_;

@@ -8,7 +8,7 @@
 #include "protocols/registry.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/routing/router.hpp"
-#include "proxy/server/worker.hpp"
+#include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
 
 namespace postern::proxy {
@@ -121,7 +121,7 @@ void Session::login_refused(std::string_view method, protocols::Refusal refusal)
 
 void Session::clear_text_discarded(size_t bytes) {
   uint64_t suppressed = 0;
-  if (worker_.refusals.allow(worker_.now(), suppressed))
+  if (loop().complaints.allow(loop().now(), suppressed))
     log::warn("bytes behind STARTTLS discarded", {{"session", id()},
                                                   {"listener", listener().conf.name},
                                                   {"peer", peer_.text()},
@@ -145,7 +145,7 @@ uint32_t Session::ttl() const {
 /// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
 void Session::watch_client() {
   const bool answering = phase_ == Phase::replaying;
-  const uint64_t look = worker_.now() + Bridge::look_ms;
+  const uint64_t look = loop().now() + Bridge::look_ms;
   if (!client_.reading()) return timer_.at(answering ? std::min(deadline_, look) : look);
   if (answering) return timer_.at(deadline_);
   timer_.stop();  // the dial has its own
@@ -156,11 +156,11 @@ void Session::route() {
   login.told = Fault::none;
   login.credentials = login.dialogue->take_login();
   story_->method = login.credentials.method;
-  story_->asked_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  story_->asked_ms = static_cast<uint32_t>(loop().now() - accepted_);
   story_->ready_ms = story_->answered_ms = Story::never;
   timer_.stop();
   // Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
-  Route route = find_route(worker_.snapshot()->routes, login.credentials.name, worker_.now(), worker_.cells);
+  Route route = find_route(roster_.snapshot()->routes, login.credentials.name, loop().now(), loop().cells);
   story_->account = redacted(route.identifier);
   destination_ = std::move(route.destination);
   if (!destination_) return unavailable(Fault::no_leg, "no destination");
@@ -192,9 +192,9 @@ void Session::replay(protocols::ReplayStep step, std::string out) {
 /// The backend has judged the login, one way or the other: it works.
 void Session::answered() {
   login_->attempt->success();
-  story_->answered_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  story_->answered_ms = static_cast<uint32_t>(loop().now() - accepted_);
   const uint64_t took = (uv_hrtime() - login_->stage_began) / 1000;
-  worker_.cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
+  loop().cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
   backend_spoke();  // its TLS tickets have come as well
 }
 
@@ -244,7 +244,7 @@ void Session::unanswered(Fault fault, std::string_view detail) {
 void Session::try_again(protocols::Step step, const std::string& out, bool leaves) {
   PreLogin& login = *login_;
   backend_->close();
-  spent_ = std::move(backend_);
+  loop().bury(std::move(backend_));  // it may be what is calling
   login.replay.reset();
   login.attempt.reset();
   login.backend_input.clear();
@@ -253,8 +253,8 @@ void Session::try_again(protocols::Step step, const std::string& out, bool leave
   if (step.want == protocols::Want::close) return close(fault_of(step.parting));
   if (leaves) return close(Fault::backend_closed, "the backend said goodbye instead of judging the login");
   phase_ = Phase::dialogue;
-  deadline_ = worker_.now() + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
-  timer_.at(login.told == Fault::none ? deadline_ : std::min(deadline_, worker_.now() + second_try_ms));
+  deadline_ = loop().now() + static_cast<uint64_t>(listener().conf.preauth_timeout.count());
+  timer_.at(login.told == Fault::none ? deadline_ : std::min(deadline_, loop().now() + second_try_ms));
   talk();
 }
 
@@ -278,7 +278,8 @@ void Session::unavailable(Fault fault, std::string_view detail) {
 void Session::report_login(AuthResult result) {
   const auto protocol = listener().conf.protocol;
   const char* said = auth_result_names[static_cast<size_t>(result)];
-  worker_.cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
+  loop()
+      .cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
       .add();
   const bool refused = result == AuthResult::rejected || result == AuthResult::malformed ||
                        result == AuthResult::name || result == AuthResult::unanswered;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "proxy/base/log.hpp"
-#include "proxy/server/worker.hpp"
+#include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
 
 namespace postern::proxy {
@@ -41,7 +41,7 @@ void Session::record(Fault fault, std::string_view detail) const {
     fields.emplace_back("bytes_to_backend", bridge_->to_backend());
     fields.emplace_back("bytes_to_client", bridge_->to_client());
   }
-  fields.emplace_back("secs", static_cast<double>(worker_.now() - accepted_) / 1000.0);
+  fields.emplace_back("secs", static_cast<double>(loop().now() - accepted_) / 1000.0);
   if (story_) {
     const auto stage = [&](std::string_view name, uint32_t from_ms, uint32_t to_ms) {
       if (to_ms != Story::never && to_ms >= from_ms)

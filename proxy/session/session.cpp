@@ -13,7 +13,7 @@
 #include "protocols/registry.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/observe/tls_counting.hpp"
-#include "proxy/server/worker.hpp"
+#include "proxy/session/roster.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -44,25 +44,28 @@ std::array<char, 18> next_id() {
 
 }  // namespace
 
-Session::Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy,
+Session::Session(Roster& roster, std::shared_ptr<const ListenerPolicy> policy,
                  const conf::SocketAddress& peer, const conf::SocketAddress& local, Admission admission)
-    : worker_(worker),
+    : roster_(roster),
       listener_(policy->listener),
       policy_(std::move(policy)),
-      accepted_(worker.now()),
+      accepted_(roster.loop.now()),
       admission_(std::move(admission)),
       peer_(peer),
       local_(local),
       id_(next_id()),
       timer_(
-          *worker.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
-      client_(worker, *this),
+          *roster.loop.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
+      client_(roster.loop, *this),
       deadline_(accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count())) {
-  listener_->counters->workers[worker_.index].accepted.add();
-  admission_.belongs_to(worker, this, [](void* self, Fault why) { static_cast<Session*>(self)->cut(why); });
+  listener_->counters->workers[loop().index].accepted.add();
+  admission_.belongs_to(roster.loop, this,
+                        [](void* self, Fault why) { static_cast<Session*>(self)->cut(why); });
 }
 
-Session::~Session() { listener_->counters->workers[worker_.index].closed.add(); }
+Loop& Session::loop() const { return roster_.loop; }
+
+Session::~Session() { listener_->counters->workers[loop().index].closed.add(); }
 
 // --- accept and PROXY header ------------------------------------------------------------------------
 
@@ -131,7 +134,7 @@ void Session::client_ready() {
 
 void Session::handshake() {
   phase_ = Phase::handshake;
-  timer_.at(std::min(deadline_, worker_.now() + static_cast<uint64_t>(listener().conf.tls.timeout.count())));
+  timer_.at(std::min(deadline_, loop().now() + static_cast<uint64_t>(listener().conf.tls.timeout.count())));
   auto engine = tls::Engine::server(listener().tls);
   if (!engine) return close(Fault::memory, "no memory for TLS");
   const std::vector<uint8_t> early = std::exchange(early_, {});
@@ -140,7 +143,7 @@ void Session::handshake() {
 }
 
 void Session::stream_secured(Stream& stream) {
-  count_handshake(worker_.cells.client, stream.tls()->facts());
+  count_handshake(loop().cells.client, stream.tls()->facts());
   client_ready();
   weigh();
 }
@@ -165,8 +168,8 @@ void Session::dial() {
   // The wait for a backend is bounded, so it may keep the whole of what is current.
   DialEvents& events = *this;
   const conf::Protocol protocol = listener().conf.protocol;
-  dial_ =
-      std::make_unique<Dial>(worker_, worker_.snapshot()->backend, destination_, protocol, caller, events);
+  dial_ = std::make_unique<Dial>(roster_.probes, roster_.snapshot()->backend, destination_, protocol, caller,
+                                 events);
   counted_ = destination_->counters.get();
   if (login_) {
     protocols::ReplayRules& rules = login_->replay_rules;
@@ -198,10 +201,10 @@ void Session::dialed(std::unique_ptr<Stream> backend) {
   login_->backend_input = dial_->take_input();
   login_->attempt = dial_->take_attempt();
   dial_.reset();
-  story_->ready_ms = static_cast<uint32_t>(worker_.now() - accepted_);
+  story_->ready_ms = static_cast<uint32_t>(loop().now() - accepted_);
   login_->stage_began = uv_hrtime();
   phase_ = Phase::replaying;
-  deadline_ = worker_.now() + static_cast<uint64_t>(settings().server.backend_timeout.count());
+  deadline_ = loop().now() + static_cast<uint64_t>(settings().server.backend_timeout.count());
   watch_client();
   StreamEvents& events = *this;
   backend_->belong_to(events);
@@ -229,10 +232,10 @@ void Session::bridge() {
   client_.sip(false);
   const auto protocol = static_cast<size_t>(listener_->protocol);
   timer_.stop();
-  counted_->workers[worker_.index].protocol[protocol].opened.add();
+  counted_->workers[loop().index].protocol[protocol].opened.add();
   BridgeEvents& events = *this;
-  bridge_.emplace(worker_, client_, *backend_, static_cast<uint64_t>(settings().server.bridge_idle.count()),
-                  worker_.cells.bytes_to_backend[protocol], worker_.cells.bytes_to_client[protocol], events);
+  bridge_.emplace(loop(), client_, *backend_, static_cast<uint64_t>(settings().server.bridge_idle.count()),
+                  loop().cells.bytes_to_backend[protocol], loop().cells.bytes_to_client[protocol], events);
   // From here on counters, occupancy and time limits are all it takes; and, where the backend's tickets are
   // still to come, the place for them.
   policy_.reset();
@@ -250,8 +253,8 @@ void Session::bridge() {
 void Session::backend_spoke() {
   const tls::Engine* engine = backend_->tls();
   if (!engine || !destination_) return;
-  Resume& resume = destination_->resume[worker_.index][static_cast<size_t>(listener_->protocol)];
-  if (worker_.now() >= resume.not_before) engine->renew(resume.kept);
+  Resume& resume = destination_->resume[loop().index][static_cast<size_t>(listener_->protocol)];
+  if (loop().now() >= resume.not_before) engine->renew(resume.kept);
   if (phase_ == Phase::bridging) destination_.reset();
 }
 
@@ -298,7 +301,7 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
       return settle(stream);
     case Phase::handshake:
       if (end != StreamEnd::tls) return close(Fault::client_gone, "during the TLS handshake");
-      count_failure(worker_.cells.client, client_.tls()->failure());
+      count_failure(loop().cells.client, client_.tls()->failure());
       return close(Fault::tls, client_.tls()->error());
     case Phase::dialogue:
       if (broken) return close(Fault::client_gone, "before it logged in");
@@ -330,10 +333,10 @@ void Session::stream_drained(Stream& stream) {
 void Session::tick() {
   switch (phase_) {
     case Phase::proxy_header:
-      if (worker_.now() < deadline_ && early_.empty()) return header_absent();
+      if (loop().now() < deadline_ && early_.empty()) return header_absent();
       return close(Fault::timeout, "no complete PROXY header");
     case Phase::handshake:
-      count_timeout(worker_.cells.client);
+      count_timeout(loop().cells.client);
       return close(Fault::tls_timeout, "no complete TLS handshake");
     case Phase::dialogue: {
       if (login_->told != Fault::none) return ended_without_login({});
@@ -346,7 +349,7 @@ void Session::tick() {
     case Phase::replaying:
       if (!client_.reading() && client_.broken())
         return close(Fault::client_gone, "while its backend was asked");
-      if (phase_ == Phase::dialing || worker_.now() < deadline_) return watch_client();
+      if (phase_ == Phase::dialing || loop().now() < deadline_) return watch_client();
       return unanswered(Fault::backend_silent, "the backend did not answer the login in time");
     case Phase::closing:
       client_.close();
@@ -371,12 +374,12 @@ void Session::close(Fault fault, std::string_view detail) {
   if (phase_ == Phase::closing) return;
   const bool bridged = phase_ == Phase::bridging;
   record(fault, detail);
-  auto& cells = listener_->counters->workers[worker_.index];
+  auto& cells = listener_->counters->workers[loop().index];
   if (bridged) {
     const auto protocol = static_cast<size_t>(listener_->protocol);
-    auto& ended = counted_->workers[worker_.index].protocol[protocol].ended;
+    auto& ended = counted_->workers[loop().index].protocol[protocol].ended;
     ended[static_cast<size_t>(row(fault).end)].add();
-    worker_.cells.session_seconds[protocol].observe(session_bounds, (worker_.now() - accepted_) * 1000);
+    loop().cells.session_seconds[protocol].observe(session_bounds, (loop().now() - accepted_) * 1000);
     bridge_->stop();
   } else if (row(fault).rejected) {
     cells.rejected[static_cast<size_t>(*row(fault).rejected)].add();
@@ -426,7 +429,7 @@ void Session::settle(Stream& stream) {
   if (stream.is_open() && stream.input_over() && !stream.queued()) stream.close();
   if (client_.is_open() || (backend_ && backend_->is_open())) return;
   timer_.stop();
-  worker_.retire(*this);
+  roster_.retire(*this);
 }
 
 }  // namespace postern::proxy

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One client, from accept to the last close. Owns both legs; lives and dies on one worker. Phases go forward,
+// One client, from accept to the last close. Owns both legs; lives and dies on one loop. Phases go forward,
 // but for STARTTLS and for a login that a backend refused: they go back to the dialogue.
 #pragma once
 
@@ -25,14 +25,14 @@
 
 namespace postern::proxy {
 
-class Worker;
+class Roster;
 
 /// Whether this peer is believed when it sends a PROXY header, and is waited for.
 bool expects_header(const conf::ListenerConf& conf, const conf::Ip& peer);
 
 class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::DialogueEvents {
  public:
-  Session(Worker& worker, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
+  Session(Roster& roster, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
           const conf::SocketAddress& local, Admission admission);
   ~Session();
 
@@ -41,7 +41,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void cut(Fault fault);
 
  private:
-  friend class Worker;  // the list of live sessions runs through next_ and previous_
+  friend class Roster;  // the list of live sessions runs through next_ and previous_
 
   enum class Phase : uint8_t { proxy_header, handshake, dialogue, dialing, replaying, bridging, closing };
 
@@ -100,9 +100,10 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   /// How the listener treated connections when it accepted this one; only before the bridge.
   [[nodiscard]] const ListenerPolicy& listener() const { return *policy_; }
   [[nodiscard]] const SessionPolicy& settings() const { return *policy_->session; }
+  [[nodiscard]] Loop& loop() const;
   [[nodiscard]] std::string_view id() const { return {id_.data(), id_.size() - 1}; }
 
-  Worker& worker_;
+  Roster& roster_;
   const std::shared_ptr<Listener> listener_;
   std::shared_ptr<const ListenerPolicy> policy_;  // until bytes flow: no session pins it for hours
   Session* next_ = nullptr;
@@ -131,7 +132,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   DestinationCounters* counted_ = nullptr;          // of the one chosen; they live as long as the process
   uint64_t deadline_;                               // of whatever must be over before a login
   std::unique_ptr<Dial> dial_;
-  std::unique_ptr<Stream> backend_, spent_;  // spent: refused a login, and may be what is calling
+  std::unique_ptr<Stream> backend_;
   std::optional<Bridge> bridge_;
 };
 

@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "proxy/loop/loop.hpp"
 #include "proxy/observe/counters.hpp"
-#include "proxy/server/worker.hpp"
 
 using namespace postern;
 using namespace postern::proxy;
@@ -22,26 +22,26 @@ namespace {
 
 conf::Ip ip(const std::string& text) { return *conf::Ip::parse(text); }
 
-/// A listener whose guests belong to one worker that never runs: what they would be told stays in its inbox,
+/// A listener whose guests belong to one loop that never runs: what they would be told stays in its inbox,
 /// and established() says it as well.
 struct Place {
   Counters counters{1};
   NameService names;
-  Worker worker{0, counters, names, nullptr};
+  Loop loop{0, counters.workers[0], names};
   std::shared_ptr<PreauthMemory> memory = std::make_shared<PreauthMemory>();
   std::shared_ptr<Occupancy> listener = Occupancy::make(memory);
   Occupancy::Limits limits{8, 4};
   uint64_t now = 0;
   Rejected refused = Rejected::limit;
   ~Place() {
-    worker.stop();
-    uv_run(worker.loop(), UV_RUN_DEFAULT);  // once more, so that its handles close
+    loop.stop();
+    uv_run(loop.uv(), UV_RUN_DEFAULT);  // once more, so that its handles close
   }
 
   std::optional<Admission> come(const std::string& from) {
     auto answer = listener->admit(from.empty() ? std::nullopt : std::optional(ip(from)), limits, ++now);
     refused = answer.refused;
-    if (answer.admission) answer.admission->belongs_to(worker, this, [](void*, Fault) {});
+    if (answer.admission) answer.admission->belongs_to(loop, this, [](void*, Fault) {});
     return std::move(answer.admission);
   }
 };
@@ -147,7 +147,7 @@ TEST_CASE("above the budget the oldest that hold much go, on whichever listener,
   auto first = place.come("192.0.2.1");
   auto answer = other->admit(ip("192.0.2.9"), {10, 10}, ++place.now);
   Admission second = std::move(*answer.admission);
-  second.belongs_to(place.worker, &place, [](void*, Fault) {});
+  second.belongs_to(place.loop, &place, [](void*, Fault) {});
   auto third = place.come("192.0.2.1");
   first->holds(400, 0);
   second.holds(400, 0);
@@ -185,7 +185,7 @@ TEST_CASE("threads that come, log in and go at once leave nothing and get no pla
                                             static_cast<uint64_t>(i));
         if (answer.admission) {
           ++admitted;
-          answer.admission->belongs_to(place.worker, &place, [](void*, Fault) {});
+          answer.admission->belongs_to(place.loop, &place, [](void*, Fault) {});
           if (!header || answer.admission->identify(ip(from), place.limits.per_client))
             waiting.push_back(std::move(*answer.admission));
         }

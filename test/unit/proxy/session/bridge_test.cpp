@@ -19,7 +19,7 @@
 #include <thread>
 #include <vector>
 
-#include "proxy/server/worker.hpp"
+#include "proxy/loop/loop.hpp"
 #include "proxy/session/bridge.hpp"
 #include "proxy/system/process.hpp"
 
@@ -95,18 +95,18 @@ void reset(int fd) {
 
 const bool prepared = (ignore_sigpipe(), true);  // as main() does
 
-/// A worker run on the test's thread, two streams and a bridge between them.
+/// A loop run on the test's thread, two streams and a bridge between them.
 struct Bridged final : BridgeEvents {
   Counters counters{1};
   NameService names;
-  Worker worker{0, counters, names, nullptr};
+  Loop loop{0, counters.workers[0], names};
   struct Unowned final : StreamEvents {
     void stream_secured(Stream&) override {}
     void stream_data(Stream&, std::span<const uint8_t>) override {}
     void stream_ended(Stream&, StreamEnd) override {}
     void stream_drained(Stream&) override {}
   } nobody;
-  Stream client{worker, nobody}, backend{worker, nobody};
+  Stream client{loop, nobody}, backend{loop, nobody};
   std::optional<Bridge> bridge;
   std::optional<Fault> fault;
   int client_peer, backend_peer;
@@ -118,17 +118,17 @@ struct Bridged final : BridgeEvents {
     backend_peer = b[1];
     REQUIRE(client.open(a[0]) == 0);
     REQUIRE(backend.open(b[0]) == 0);
-    auto& cells = worker.cells;
+    auto& cells = loop.cells;
     BridgeEvents& events = *this;
-    bridge.emplace(worker, client, backend, idle_ms, cells.bytes_to_backend[4], cells.bytes_to_client[4],
+    bridge.emplace(loop, client, backend, idle_ms, cells.bytes_to_backend[4], cells.bytes_to_client[4],
                    events);
   }
   ~Bridged() {
     bridge.reset();
     client.close();
     backend.close();
-    worker.stop();
-    uv_run(worker.loop(), UV_RUN_DEFAULT);
+    loop.stop();
+    uv_run(loop.uv(), UV_RUN_DEFAULT);
     if (client_peer >= 0) ::close(client_peer);
     if (backend_peer >= 0) ::close(backend_peer);
   }
@@ -156,7 +156,7 @@ struct Bridged final : BridgeEvents {
     };
     const auto turn = [&] {
       if (between) between();
-      uv_run(worker.loop(), UV_RUN_NOWAIT);
+      uv_run(loop.uv(), UV_RUN_NOWAIT);
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     };
     while (!fault && passed() < ms) turn();
@@ -200,7 +200,7 @@ TEST_CASE("bytes pass unchanged in both directions at once, in any chunking") {
   CHECK(got[1] == sent[1]);
   CHECK(world.bridge->to_backend() == total);
   CHECK(world.bridge->to_client() == total);
-  CHECK(world.worker.cells.bytes_to_client[4].get() == total);
+  CHECK(world.loop.cells.bytes_to_client[4].get() == total);
 }
 
 TEST_CASE("input that came early goes first") {
@@ -378,7 +378,7 @@ struct Departure {
   }
   void turn(int ms) {
     for (int i = 0; i < ms; ++i) {
-      uv_run(world.worker.loop(), UV_RUN_NOWAIT);
+      uv_run(world.loop.uv(), UV_RUN_NOWAIT);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
@@ -433,7 +433,7 @@ struct Order {
     if (what == Says::trickle && at % 5 == 0) trial.say("* 2 EXISTS\r\n");
     if ((what == Says::once || what == Says::end) && at == 0) trial.say("* 2 EXISTS\r\n");
     if (what == Says::end && at == 0) ::shutdown(trial.world.backend_peer, SHUT_WR);
-    uv_run(trial.world.worker.loop(), UV_RUN_NOWAIT);
+    uv_run(trial.world.loop.uv(), UV_RUN_NOWAIT);
     took = now;
   }
 };

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "proxy/session/roster.hpp"
+
+#include <utility>
+
+#include "proxy/session/session.hpp"
+
+namespace postern::proxy {
+
+void Roster::add(std::unique_ptr<Session> session) {
+  Session* added = session.release();  // the list owns it until retire()
+  added->next_ = first_;
+  if (first_) first_->previous_ = added;
+  first_ = added;
+}
+
+void Roster::retire(Session& session) {
+  if (session.previous_)
+    session.previous_->next_ = session.next_;
+  else
+    first_ = session.next_;
+  if (session.next_) session.next_->previous_ = session.previous_;
+  session.next_ = session.previous_ = nullptr;
+  loop.bury(std::unique_ptr<Session>(&session));
+  look_whether_empty();
+}
+
+void Roster::when_empty(std::function<void()> empty) {
+  empty_ = std::move(empty);
+  look_whether_empty();
+}
+
+void Roster::look_whether_empty() {
+  if (!first_ && empty_) std::exchange(empty_, nullptr)();
+}
+
+void Roster::cut(Fault fault) {
+  for (Session* at = first_; at;) {
+    Session* next = at->next_;  // cut() may retire this one, no other
+    at->cut(fault);
+    at = next;
+  }
+}
+
+void Roster::clear() {
+  empty_ = nullptr;
+  while (first_) {
+    first_->cut(Fault::shutdown);
+    if (first_) retire(*first_);
+  }
+  probes.clear();
+  snapshot_.reset();
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The sessions of one loop and what they share: the loop, the trials of backends, and the configuration that
+// is current.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+
+#include "proxy/backend/probe.hpp"
+#include "proxy/base/fault.hpp"
+#include "proxy/loop/loop.hpp"
+#include "proxy/session/snapshot.hpp"
+
+namespace postern::proxy {
+
+class Session;
+
+/// Used on its loop's thread alone.
+class Roster {
+ public:
+  explicit Roster(Loop& on) : loop(on), probes(on) {}
+  Roster(const Roster&) = delete;
+  Roster& operator=(const Roster&) = delete;
+  /// After clear().
+  ~Roster() = default;
+
+  void adopt(std::shared_ptr<const Snapshot> snapshot) { snapshot_ = std::move(snapshot); }
+  [[nodiscard]] const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
+
+  void add(std::unique_ptr<Session> session);
+  /// The session is done: out of the list now, destroyed before the loop next waits.
+  void retire(Session& session);
+  /// From now on `empty` is called, once, when there is no session: at once if there is none now.
+  void when_empty(std::function<void()> empty);
+  void cut(Fault fault);  // every session
+  /// Every session, probe and the configuration goes; no time to linger.
+  void clear();
+
+  Loop& loop;
+  Probes probes;
+
+ private:
+  void look_whether_empty();
+
+  std::shared_ptr<const Snapshot> snapshot_;
+  Session* first_ = nullptr;  // live sessions, intrusive list
+  std::function<void()> empty_;
+};
+
+}  // namespace postern::proxy
