@@ -11,12 +11,12 @@
 #include "tls/client_context.hpp"
 #include "tls/client_hello.hpp"
 #include "tls/engine_io.hpp"
+#include "tls/facts.hpp"
 #include "tls/heap.hpp"
 #include "tls/library.hpp"
 #include "tls/records.hpp"
 #include "tls/rsa_power.hpp"
 #include "tls/server_context.hpp"
-#include "tls/signature_scheme.hpp"
 
 namespace postern::tls {
 namespace {
@@ -356,20 +356,8 @@ void Engine::close(Outbox& out) {
 bool Engine::is_client() const { return impl_->client != nullptr; }
 
 Facts Engine::facts() const {
-  Facts facts;
-  WOLFSSL* ssl = impl_->ssl.get();
-  if (!ssl || !impl_->established) return facts;
-  const bool tls13 = wolfSSL_version(ssl) == TLS1_3_VERSION;
-  facts.version = tls13 ? "TLSv1.3" : "TLSv1.2";
-  const int suite = wolfSSL_get_current_cipher_suite(ssl);
-  for (size_t i = 0; i < conf::suite_count; ++i)
-    if (number(static_cast<conf::Suite>(i)) == suite) facts.suite = conf::name(static_cast<conf::Suite>(i));
-  facts.resumed = wolfSSL_session_reused(ssl) != 0;
-  const char* curve = wolfSSL_get_curve_name(ssl);
-  const std::string_view group = curve && (tls13 || !facts.resumed) ? curve : "";
-  if (const auto known = conf::group_by_name(group)) facts.group = conf::name(*known);
-  if (!impl_->client && !facts.resumed) facts.signature = signature_scheme(postern_signature(ssl), tls13);
-  return facts;
+  if (!impl_->ssl || !impl_->established) return {};
+  return facts_of(impl_->ssl.get(), impl_->client == nullptr);
 }
 
 const char* Engine::error() const { return impl_->error; }

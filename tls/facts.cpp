@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "tls/signature_scheme.hpp"
+#include "tls/facts.hpp"
 
 #include <array>
+#include <string_view>
+
+#include "conf/names.hpp"
+#include "tls/library.hpp"
 
 namespace postern::tls {
+namespace {
 
+/// The library's hash (high byte) and algorithm (low byte) of a signature, as RFC 8446, 4.2.3 names the two
+/// together. Empty if it names no such pair.
 std::string_view signature_scheme(unsigned hash_and_algorithm, bool tls13) {
   struct Scheme {
     unsigned number;  // hash in the high byte, algorithm in the low one
@@ -25,6 +32,23 @@ std::string_view signature_scheme(unsigned hash_and_algorithm, bool tls13) {
   for (const Scheme& scheme : schemes)
     if (scheme.number == hash_and_algorithm) return scheme.name;
   return {};
+}
+
+}  // namespace
+
+Facts facts_of(WOLFSSL* ssl, bool server) {
+  Facts facts;
+  const bool tls13 = wolfSSL_version(ssl) == TLS1_3_VERSION;
+  facts.version = tls13 ? "TLSv1.3" : "TLSv1.2";
+  const int suite = wolfSSL_get_current_cipher_suite(ssl);
+  for (size_t i = 0; i < conf::suite_count; ++i)
+    if (number(static_cast<conf::Suite>(i)) == suite) facts.suite = conf::name(static_cast<conf::Suite>(i));
+  facts.resumed = wolfSSL_session_reused(ssl) != 0;
+  const char* curve = wolfSSL_get_curve_name(ssl);
+  const std::string_view group = curve && (tls13 || !facts.resumed) ? curve : "";
+  if (const auto known = conf::group_by_name(group)) facts.group = conf::name(*known);
+  if (server && !facts.resumed) facts.signature = signature_scheme(postern_signature(ssl), tls13);
+  return facts;
 }
 
 }  // namespace postern::tls
