@@ -42,6 +42,7 @@ enum class ReplayFault : uint8_t {
   forwarding,  // XCLIENT or ID refused
   plaintext,   // the leg is not encrypted and may not carry credentials
   protocol,    // lines without end, too many of them, or beyond understanding
+  premature,   // an answer before its question
 };
 
 struct ReplayStep {

@@ -11,8 +11,6 @@
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
-#include "protocols/refusal.hpp"
-#include "protocols/registry.hpp"
 #include "proxy/backend/probe.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/loop/loop.hpp"
@@ -60,11 +58,6 @@ Dial::Dial(Probes& probes, std::shared_ptr<const BackendPolicy> policy,
       window_end_(loop_.now() + policy_->timeout_ms),
       retries_left_(policy_->connect_retries),
       attempt_(std::make_unique<Attempt>(probes, policy_, destination_, protocol, caller)) {}
-
-void Dial::conduct(const protocols::ReplayRules& rules, const protocols::Login& login) {
-  rules_ = &rules;
-  login_ = &login;
-}
 
 void Dial::start() {
   const auto& leg = destination_->conf.leg(protocol_);
@@ -153,7 +146,7 @@ void Dial::drop_attempt() {
     stream_->close();
     loop_.bury(std::move(stream_));  // it may be what is calling
   }
-  replay_.reset();
+  opening_begun_ = false;
   input_.clear();
 }
 
@@ -220,9 +213,9 @@ bool Dial::again_in_full() {
 void Dial::stream_secured(Stream& stream) {
   timer_.at(attempt_end_);
   count_handshake(loop_.cells.backend, stream.tls()->facts());
-  if (!replay_) return established();
+  if (!opening_begun_) return established();
   std::string out;
-  const protocols::ReplayStep step = replay_->tls_started(out);
+  const protocols::ReplayStep step = opening_->tls_started(out);
   converse(step, out);
 }
 
@@ -231,19 +224,17 @@ void Dial::stream_secured(Stream& stream) {
 /// The leg stands as the configuration wants it from the first byte on: connected, and encrypted if implicit.
 void Dial::established() {
   connected_at_ = uv_hrtime();
-  if (!rules_) return succeed();
-  replay_ = protocols::row(protocol_).replay(*rules_, *login_);
+  if (!opening_) return succeed();
+  opening_->begin();
+  opening_begun_ = true;
   stream_->read(true);  // the backend speaks first
 }
 
 void Dial::stream_data(Stream&, std::span<const uint8_t> plain) {
-  if (!replay_) return;
+  if (!opening_begun_) return;
   input_.append(plain);
   std::string out;
-  const protocols::ReplayStep step = replay_->advance(input_, out);
-  if (!out.empty() && protocols::is_premature(protocol_, input_.view()))
-    return attempt_failed(Fault::backend_protocol,
-                          fmt::format("{} answers before it is asked", target_.text()));
+  const protocols::ReplayStep step = opening_->advance(input_, out);
   converse(step, out);
 }
 
@@ -350,11 +341,11 @@ void Dial::succeed() {
   over_ = true;
   timer_.stop();
   stream_->read(false);
-  if (!attempt_) return owner_.dialed(std::move(stream_));
-  if (!rules_) attempt_->success();  // else the answer to the login tells
+  if (!attempt_) return owner_.dialed({std::move(stream_), {}, nullptr});
+  if (!opening_) attempt_->success();  // else the answer to the login tells
   const uint64_t took = (connected_at_ - began_) / 1000;
   destination_->counters->workers[loop_.index].connect.observe(connect_bounds, took);
-  if (rules_) {
+  if (opening_) {
     loop_.cells.leg_stages[static_cast<size_t>(LegStage::connect)].observe(connect_bounds, took);
     loop_.cells.leg_stages[static_cast<size_t>(LegStage::conversation)].observe(
         connect_bounds, (uv_hrtime() - connected_at_) / 1000);
@@ -366,7 +357,7 @@ void Dial::succeed() {
                                      {"destination", destination_->conf.name},
                                      {"backend", target_.text()},
                                      {"secs", static_cast<double>(took) / 1e6}});
-  owner_.dialed(std::move(stream_));
+  owner_.dialed({std::move(stream_), std::move(input_), std::move(attempt_)});
 }
 
 }  // namespace postern::proxy

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // From a destination to a leg that is ready: loop check, breaker, resolution, addresses in turn, PROXY
-// header, TLS, the conversation up to the credentials, retries, all within backend_timeout
+// header, TLS, the opening, retries, all within backend_timeout
 // (protocols.md 1.6).
 #pragma once
 
@@ -11,10 +11,11 @@
 #include <vector>
 
 #include "conf/address.hpp"
-#include "protocols/replay.hpp"
+#include "protocols/opening.hpp"
 #include "proxy/backend/attempt.hpp"
 #include "proxy/backend/caller.hpp"
 #include "proxy/backend/destination.hpp"
+#include "proxy/backend/leg.hpp"
 #include "proxy/backend/probe_waiter.hpp"
 #include "proxy/base/fault.hpp"
 #include "proxy/loop/resolver.hpp"
@@ -29,7 +30,7 @@ class Probes;
 class DialEvents {
  public:
   /// The last thing a Dial does; it may be destroyed from here.
-  virtual void dialed(std::unique_ptr<Stream> backend) = 0;
+  virtual void dialed(Leg leg) = 0;
   virtual void dial_failed(Fault fault, const std::string& detail) = 0;
 
  protected:
@@ -43,9 +44,9 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
        DialEvents& owner);
   ~Dial() override { cancel(); }
 
-  /// Before start(), for protocols with a login: what the conversation with the backend goes by. Both must
-  /// outlive the replay.
-  void conduct(const protocols::ReplayRules& rules, const protocols::Login& login);
+  /// Before start(): the conversation that makes the leg ready. It outlives this. Without one the leg is
+  /// ready as soon as it is connected, and encrypted if it is to be.
+  void open_with(protocols::Opening& opening) { opening_ = &opening; }
   /// Before start(): this is a trial of our own. It asks nobody's leave, speaks for no client and reports to
   /// its owner alone.
   void probe() {
@@ -57,11 +58,6 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   void cancel();
 
   [[nodiscard]] const conf::SocketAddress& backend() const { return target_; }  // last address tried
-  // Of a success with a login: the conversation, what of it is unread, and who wants to hear how the login
-  // went.
-  std::unique_ptr<protocols::Replay> take_replay() { return std::move(replay_); }
-  protocols::Input take_input() { return std::move(input_); }
-  std::unique_ptr<Attempt> take_attempt() { return std::move(attempt_); }
 
  private:
   struct Connecting;
@@ -128,9 +124,8 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   conf::SocketAddress target_;
   Connecting* connecting_ = nullptr;
   std::unique_ptr<Stream> stream_;
-  const protocols::ReplayRules* rules_ = nullptr;  // null: no conversation
-  const protocols::Login* login_ = nullptr;
-  std::unique_ptr<protocols::Replay> replay_;
+  protocols::Opening* opening_ = nullptr;  // null: none
+  bool opening_begun_ = false;             // on this stream
   protocols::Input input_;
   uint64_t connected_at_ = 0;  // nanoseconds, of the attempt that got furthest
   Fault last_fault_ = Fault::none;

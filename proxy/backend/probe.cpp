@@ -34,6 +34,7 @@ Probe::Probe(Probes& owner, std::shared_ptr<const BackendPolicy> policy,
       policy_(std::move(policy)),
       destination_(std::move(destination)),
       protocol_(protocol),
+      opening_(protocol),
       timer_(
           *owner.loop.timers, [](void* self) { static_cast<Probe*>(self)->over(); }, this),
       waiter_(waiter) {
@@ -52,16 +53,16 @@ void Probe::start() {
   const auto& leg = destination_->conf.leg(protocol_);
   if (leg && protocols::row(protocol_).replay) {
     // It stops short of the credentials and names no client, so that any leg is fit for it.
-    rules_.tls = leg->tls;
-    rules_.allow_plaintext = true;
-    rules_.hostname = policy_->hostname;
-    dial_->conduct(rules_, nobody_);
+    opening_.rules.tls = leg->tls;
+    opening_.rules.allow_plaintext = true;
+    opening_.rules.hostname = policy_->hostname;
+    dial_->open_with(opening_);
   }
   dial_->start();
 }
 
-void Probe::dialed(std::unique_ptr<Stream> backend) {
-  backend_ = std::move(backend);
+void Probe::dialed(Leg leg) {
+  backend_ = std::move(leg.stream);
   StreamEvents& events = *this;
   backend_->belong_to(events);
   found(Health::Finding::up, Fault::none, {});

@@ -29,7 +29,7 @@ class Probe final : DialEvents, StreamEvents {
 
  private:
   // DialEvents
-  void dialed(std::unique_ptr<Stream> backend) override;
+  void dialed(Leg leg) override;
   void dial_failed(Fault fault, const std::string& detail) override;
   // StreamEvents, of a backend that is told goodbye
   void stream_secured(Stream&) override {}
@@ -44,8 +44,7 @@ class Probe final : DialEvents, StreamEvents {
   std::shared_ptr<const BackendPolicy> policy_;
   std::shared_ptr<const Destination> destination_;
   const conf::Protocol protocol_;
-  protocols::ReplayRules rules_;
-  const protocols::Login nobody_;
+  protocols::ReplayOpening opening_;  // nobody's login
   Timer timer_;
   ProbeWaiter* waiter_;
   bool told_ = false;

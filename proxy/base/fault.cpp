@@ -79,6 +79,7 @@ Fault fault_of(protocols::ReplayFault fault) {
     case plaintext:
       return Fault::plaintext_leg;
     case none:
+    case premature:
     case protocol:
       break;
   }
@@ -96,6 +97,8 @@ const char* reason_of(protocols::ReplayFault fault) {
       return "it refused XCLIENT or ID";
     case plaintext:
       return "credentials may not go over a leg in clear";
+    case premature:
+      return "it answers before it is asked";
     case none:
     case protocol:
       break;

@@ -40,11 +40,9 @@ void Session::weigh() {
 
 size_t Session::held() const {
   size_t bytes = sizeof(Session) + sizeof(Waiting) + small_things + client_.held() + early_.capacity();
-  if (introduction_) bytes += sizeof(Introduction);
+  if (proxy_header_) bytes += sizeof(InboundHeader);
   if (login_) {
-    bytes += sizeof(PreLogin) + sizeof(Story) + login_->input.capacity() + login_->backend_input.capacity() +
-             login_->credentials.held();
-    if (login_->dialogue) bytes += login_->dialogue->held();
+    bytes += sizeof(LoginState) + sizeof(LoginTimes) + login_->exchange.held();
   }
   if (dial_) bytes += dialling;
   if (backend_) bytes += sizeof(Stream) + backend_->held();

@@ -2,10 +2,9 @@
 // A session before its login is bridged: the dialogue with the client, the way to a backend, the verdict. The
 // two conversations themselves are in protocols/; here they get bytes and time.
 #include <algorithm>
+#include <array>
 #include <utility>
 
-#include "protocols/refusal.hpp"
-#include "protocols/registry.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/routing/router.hpp"
 #include "proxy/session/roster.hpp"
@@ -41,24 +40,15 @@ Fault fault_of(protocols::Parting parting) {
 
 void Session::greet() {
   const conf::ListenerConf& conf = listener().conf;
-  login_ = std::make_unique<PreLogin>();
-  story_ = std::make_unique<Story>();
-  PreLogin& login = *login_;
-  const std::string& hostname = settings().server.hostname;
-  login.hostname = hostname.empty() ? local_.ip.text() : hostname;
-  login.rules.capabilities = &settings().capabilities[static_cast<size_t>(conf.protocol)];
-  login.rules.hostname = login.hostname;
-  login.rules.greeting = conf.greeting;
-  login.rules.can_upgrade = conf.tls_mode == conf::TlsMode::starttls;
-  login.rules.courtesy = settings().server.extended_replies;
-  login.rules.max_failures = conf.max_auth_attempts;
-  login.rules.max_errors = conf.max_errors;
-  login.rules.claim = settings().oauth.jwt_username_claim;
-  login.rules.separators = settings().routing.master_user_separators;
+  const SessionPolicy& policy = settings();
   protocols::DialogueEvents& events = *this;
-  login.dialogue = protocols::row(conf.protocol).dialogue(login.rules, client_.secured(), &events);
+  login_ = std::make_unique<LoginState>(
+      protocols::LoginSettings{conf, policy.capabilities[static_cast<size_t>(conf.protocol)], policy.server,
+                               policy.oauth, policy.routing},
+      local_.ip, client_.secured(), events);
+  times_ = std::make_unique<LoginTimes>();
   if (!early_.empty()) {  // it came with the PROXY header, and may be a login
-    login.input.append(early_);
+    login_->exchange.from_client.append(early_);
     conf::wipe(early_.data(), early_.size());
     early_ = {};
   }
@@ -66,7 +56,7 @@ void Session::greet() {
   phase_ = Phase::dialogue;
   timer_.at(deadline_);
   std::string out;
-  login.dialogue->greet(out);
+  login_->exchange.greet(out);
   if (tell_client(out)) talk();
 }
 
@@ -75,7 +65,7 @@ void Session::upgraded() {
   phase_ = Phase::dialogue;
   timer_.at(deadline_);
   std::string out;
-  login_->dialogue->tls_started(out);
+  login_->exchange.upgraded(out);
   if (tell_client(out)) talk();
 }
 
@@ -84,17 +74,17 @@ void Session::talk() {
   for (;;) {
     if (client_.queued()) return client_.read(false);  // stream_drained() comes back here
     std::string out;
-    const protocols::Step step = login_->dialogue->advance(login_->input, out);
+    const protocols::Step step = login_->exchange.talk(out);
     if (!tell_client(out)) return;
     switch (step.want) {
       case protocols::Want::pause:
         continue;
       case protocols::Want::input:
         if (client_over_) return ended_without_login("the client ended");
-        if (login_->input.empty()) login_->input.clear();  // gives its memory back
+        if (login_->exchange.from_client.empty())
+          login_->exchange.from_client.clear();  // gives its memory back
         return client_.read(true);
       case protocols::Want::start_tls:
-        login_->input.clear();
         return handshake();
       case protocols::Want::route:
         return route();
@@ -112,8 +102,8 @@ bool Session::tell_client(const std::string& text) {
 }
 
 void Session::login_refused(std::string_view method, protocols::Refusal refusal) {
-  story_->method = method;
-  story_->account.clear();  // nobody was named
+  times_->method = method;
+  times_->account.clear();  // nobody was named
   report_login(refusal == protocols::Refusal::privacy ? AuthResult::privacy
                : refusal == protocols::Refusal::name  ? AuthResult::name
                                                       : AuthResult::malformed);
@@ -134,12 +124,9 @@ void Session::clear_text_discarded(size_t bytes) {
 /// What an upstream of ours said of hops left counts if we believe that upstream.
 uint32_t Session::ttl() const {
   const uint32_t own = settings().server.proxy_ttl;
-  if (!login_ || !login_->credentials.ttl) return own;
-  const auto& trusted = listener().conf.proxy_trusted;
-  const conf::Ip& upstream = introduction_ ? introduction_->via.ip : peer_.ip;
-  const bool believed = std::ranges::any_of(
-      trusted, [&](const conf::Cidr& range) { return range.contains(upstream) || range.contains(peer_.ip); });
-  return believed ? std::min(own, *login_->credentials.ttl) : own;
+  if (!login_) return own;
+  const std::array upstreams = {peer_.ip, proxy_header_ ? proxy_header_->via.ip : peer_.ip};
+  return protocols::hops_left(own, login_->exchange.login(), listener().conf.proxy_trusted, upstreams);
 }
 
 /// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
@@ -152,21 +139,20 @@ void Session::watch_client() {
 }
 
 void Session::route() {
-  PreLogin& login = *login_;
-  login.told = Fault::none;
-  login.credentials = login.dialogue->take_login();
-  story_->method = login.credentials.method;
-  story_->asked_ms = static_cast<uint32_t>(loop().now() - accepted_);
-  story_->ready_ms = story_->answered_ms = Story::never;
+  login_->told = Fault::none;
+  const protocols::Login& login = login_->exchange.login();
+  times_->method = login.method;
+  times_->asked_ms = static_cast<uint32_t>(loop().now() - accepted_);
+  times_->ready_ms = times_->answered_ms = LoginTimes::never;
   timer_.stop();
   // Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
-  Route route = find_route(roster_.snapshot()->routes, login.credentials.name, loop().now(), loop().cells);
-  story_->account = redacted(route.identifier);
+  Route route = find_route(roster_.snapshot()->routes, login.name, loop().now(), loop().cells);
+  times_->account = redacted(route.identifier);
   destination_ = std::move(route.destination);
   if (!destination_) return unavailable(Fault::no_leg, "no destination");
   log::debug("routed", {{"session", id()},
                         {"listener", listener().conf.name},
-                        {"account", story_->account},
+                        {"account", times_->account},
                         {"destination", destination_->conf.name},
                         {"how", route.how == Route::How::mapped ? "mapped" : "default"}});
   dial();
@@ -192,7 +178,7 @@ void Session::replay(protocols::ReplayStep step, std::string out) {
 /// The backend has judged the login, one way or the other: it works.
 void Session::answered() {
   login_->attempt->success();
-  story_->answered_ms = static_cast<uint32_t>(loop().now() - accepted_);
+  times_->answered_ms = static_cast<uint32_t>(loop().now() - accepted_);
   const uint64_t took = (uv_hrtime() - login_->stage_began) / 1000;
   loop().cells.leg_stages[static_cast<size_t>(LegStage::authentication)].observe(connect_bounds, took);
   backend_spoke();  // its TLS tickets have come as well
@@ -202,23 +188,17 @@ void Session::accepted_login() {
   answered();
   if (const Fault fault = admission_.established(); fault != Fault::none) return close(fault);
   report_login(AuthResult::ok);
-  if (tell_client(std::string(login_->replay->said()))) bridge();
+  if (tell_client(std::string(login_->exchange.said()))) bridge();
 }
 
 /// The backend said no: the client may try again, anew and elsewhere (protocols.md 1.7).
 void Session::rejected_login() {
-  PreLogin& login = *login_;
   answered();
-  // Whom a backend in trouble turns away must not look like somebody who guesses passwords.
-  const auto protocol = listener().conf.protocol;
-  const bool temporary = protocols::is_temporary(protocol, login.replay->said());
-  report_login(temporary ? AuthResult::unavailable : AuthResult::rejected);
-  // A client that reads of the end waits for it, and sends nothing more.
-  const bool hide = destination_->conf.hide_auth_errors;
-  const bool leaves = !hide && protocols::is_goodbye(protocol, login.replay->said());
   std::string out;
-  const protocols::Step step = login.dialogue->rejected(login.replay->said(), hide, out);
-  try_again(step, out, leaves);
+  const protocols::LoginExchange::Refused refused = login_->exchange.refused(out);
+  // Whom a backend in trouble turns away must not look like somebody who guesses passwords.
+  report_login(refused.temporary ? AuthResult::unavailable : AuthResult::rejected);
+  try_again(refused.step, out, refused.leaves);
 }
 
 /// The backend was ready and got the credentials, but gives no answer. Silence and a bare end may be a
@@ -229,26 +209,22 @@ void Session::rejected_login() {
 void Session::unanswered(Fault fault, std::string_view detail) {
   login_->attempt->unanswered(fault, std::string(detail));
   const bool bare = fault == Fault::backend_silent || fault == Fault::backend_closed;
-  if (!bare || protocols::is_goodbye(listener().conf.protocol, login_->replay->said()))
-    return unavailable(fault, detail);
+  if (!bare || login_->exchange.says_goodbye()) return unavailable(fault, detail);
   report_login(AuthResult::unanswered);
   login_->told = fault;
   login_->told_detail = detail;
   std::string out;
-  const protocols::Step step = login_->dialogue->unanswered(out);
+  const protocols::Step step = login_->exchange.unanswered(out);
   try_again(step, out);
 }
 
 /// This login is over and the client stays, as if it had just connected; unless it was its last, or the
 /// client has read a goodbye and `leaves`. Told of a temporary failure, it has a moment to say something.
 void Session::try_again(protocols::Step step, const std::string& out, bool leaves) {
-  PreLogin& login = *login_;
+  LoginState& login = *login_;
   backend_->close();
   loop().bury(std::move(backend_));  // it may be what is calling
-  login.replay.reset();
   login.attempt.reset();
-  login.backend_input.clear();
-  login.credentials = {};
   if (!tell_client(out)) return;
   if (step.want == protocols::Want::close) return close(fault_of(step.parting));
   if (leaves) return close(Fault::backend_closed, "the backend said goodbye instead of judging the login");
@@ -260,7 +236,7 @@ void Session::try_again(protocols::Step step, const std::string& out, bool leave
 
 /// The client has left, or its time is up: what it was last told says more than that.
 void Session::ended_without_login(std::string_view detail) {
-  const PreLogin& login = *login_;
+  const LoginState& login = *login_;
   if (login.told != Fault::none) return close(login.told, login.told_detail);
   close(Fault::no_login, detail);
 }
@@ -270,7 +246,7 @@ void Session::unavailable(Fault fault, std::string_view detail) {
   if (login_->attempt) login_->attempt->failure(fault, std::string(detail));
   report_login(AuthResult::unavailable);
   std::string out;
-  login_->dialogue->unavailable(out);
+  login_->exchange.unavailable(out);
   if (tell_client(out)) close(fault, detail);
 }
 
@@ -279,11 +255,11 @@ void Session::report_login(AuthResult result) {
   const auto protocol = listener().conf.protocol;
   const char* said = auth_result_names[static_cast<size_t>(result)];
   loop()
-      .cells.auth[static_cast<size_t>(protocol)][auth_method(story_->method)][static_cast<size_t>(result)]
+      .cells.auth[static_cast<size_t>(protocol)][auth_method(times_->method)][static_cast<size_t>(result)]
       .add();
   const bool refused = result == AuthResult::rejected || result == AuthResult::malformed ||
                        result == AuthResult::name || result == AuthResult::unanswered;
-  if (refused) ++story_->attempts;
+  if (refused) ++times_->attempts;
   const LogLevel level = refused ? LogLevel::info : LogLevel::debug;
   if (!log::enabled(level)) return;
   const std::string address = peer_.ip.text();
@@ -293,8 +269,8 @@ void Session::report_login(AuthResult result) {
               {"protocol", conf::name(protocol)},
               {"peer", peer_.text()},
               {"address", address},
-              {"account", story_->account},
-              {"mechanism", auth_method_names[auth_method(story_->method)]},
+              {"account", times_->account},
+              {"mechanism", auth_method_names[auth_method(times_->method)]},
               {"result", said}});
 }
 

@@ -23,14 +23,14 @@ void Session::record(Fault fault, std::string_view detail) const {
   fields.emplace_back("listener", listener_->name);
   fields.emplace_back("protocol", conf::name(listener_->protocol));
   fields.emplace_back("peer", peer);
-  const std::string via = introduction_ ? introduction_->via.text() : std::string();
+  const std::string via = proxy_header_ ? proxy_header_->via.text() : std::string();
   fields.emplace_back("via", via);
   std::string backend;
-  if (story_) {
-    fields.emplace_back("account", story_->account);
-    if (!story_->method.empty())
-      fields.emplace_back("mechanism", auth_method_names[auth_method(story_->method)]);
-    if (story_->attempts) fields.emplace_back("refused_logins", story_->attempts);
+  if (times_) {
+    fields.emplace_back("account", times_->account);
+    if (!times_->method.empty())
+      fields.emplace_back("mechanism", auth_method_names[auth_method(times_->method)]);
+    if (times_->attempts) fields.emplace_back("refused_logins", times_->attempts);
   }
   if (counted_) {
     fields.emplace_back("destination", counted_->name);
@@ -42,14 +42,14 @@ void Session::record(Fault fault, std::string_view detail) const {
     fields.emplace_back("bytes_to_client", bridge_->to_client());
   }
   fields.emplace_back("secs", static_cast<double>(loop().now() - accepted_) / 1000.0);
-  if (story_) {
+  if (times_) {
     const auto stage = [&](std::string_view name, uint32_t from_ms, uint32_t to_ms) {
-      if (to_ms != Story::never && to_ms >= from_ms)
+      if (to_ms != LoginTimes::never && to_ms >= from_ms)
         fields.emplace_back(name, static_cast<double>(to_ms - from_ms) / 1000.0);
     };
-    stage("dialogue_secs", 0, story_->asked_ms);
-    stage("connect_secs", story_->asked_ms, story_->ready_ms);
-    stage("auth_secs", story_->ready_ms, story_->answered_ms);
+    stage("dialogue_secs", 0, times_->asked_ms);
+    stage("connect_secs", times_->asked_ms, times_->ready_ms);
+    stage("auth_secs", times_->ready_ms, times_->answered_ms);
   }
   fields.emplace_back("reason",
                       bridged ? std::string_view(end_reason_names[static_cast<size_t>(why.end)]) : why.label);
@@ -81,8 +81,8 @@ void Session::record(Fault fault, std::string_view detail) const {
     fields.emplace_back("backend_tls_group", facts.group);
     if (facts.resumed) fields.emplace_back("backend_tls_resumed", true);
   }
-  if (introduction_) {
-    const protocols::ProxyHeader& header = introduction_->header;
+  if (proxy_header_) {
+    const protocols::ProxyHeader& header = proxy_header_->header;
     fields.emplace_back("proxy_version", header.version);
     fields.emplace_back("proxy_authority", header.authority);
     fields.emplace_back("proxy_alpn", header.alpn);

@@ -104,10 +104,10 @@ void Session::read_header() {
       break;
   }
   early_.erase(early_.begin(), early_.begin() + static_cast<std::ptrdiff_t>(parsed.consumed));
-  introduction_ = std::make_unique<Introduction>(Introduction{std::move(parsed.header), peer_});
-  if (!introduction_->header.local) {
-    peer_ = introduction_->header.source;
-    local_ = introduction_->header.destination;
+  proxy_header_ = std::make_unique<InboundHeader>(InboundHeader{std::move(parsed.header), peer_});
+  if (!proxy_header_->header.local) {
+    peer_ = proxy_header_->header.source;
+    local_ = proxy_header_->header.destination;
   }
   if (identified()) begin();
 }
@@ -172,16 +172,9 @@ void Session::dial() {
                                  events);
   counted_ = destination_->counters.get();
   if (login_) {
-    protocols::ReplayRules& rules = login_->replay_rules;
-    rules = {};
-    if (const auto& leg = destination_->conf.leg(protocol)) {
-      rules.tls = leg->tls;
-      rules.forward = leg->forwarding == conf::Forwarding::xclient;
-    }
-    rules.allow_plaintext = destination_->conf.allow_plaintext_auth;
-    rules.client = {peer_, local_, caller.ttl, id(), client_.secured()};
-    rules.hostname = settings().server.hostname;
-    dial_->conduct(rules, login_->credentials);
+    const protocols::ClientFacts facts{peer_, local_, caller.ttl, id(), client_.secured()};
+    login_->exchange.choose(destination_->conf, facts, settings().server.hostname);
+    dial_->open_with(login_->exchange);
     login_->stage_began = uv_hrtime();
   }
   client_.read(!ahead());  // to notice a client that breaks off
@@ -189,30 +182,27 @@ void Session::dial() {
   dial_->start();
 }
 
-void Session::dialed(std::unique_ptr<Stream> backend) {
-  backend_ = std::move(backend);
+void Session::dialed(Leg leg) {
+  backend_ = std::move(leg.stream);
   backend_address_ = dial_->backend();
+  dial_.reset();
   if (!login_) {
-    dial_.reset();
     if (const Fault fault = admission_.established(); fault != Fault::none) return close(fault);
     return bridge();
   }
-  login_->replay = dial_->take_replay();
-  login_->backend_input = dial_->take_input();
-  login_->attempt = dial_->take_attempt();
-  dial_.reset();
-  story_->ready_ms = static_cast<uint32_t>(loop().now() - accepted_);
+  login_->attempt = std::move(leg.attempt);
+  times_->ready_ms = static_cast<uint32_t>(loop().now() - accepted_);
   login_->stage_began = uv_hrtime();
   phase_ = Phase::replaying;
   deadline_ = loop().now() + static_cast<uint64_t>(settings().server.backend_timeout.count());
   watch_client();
   StreamEvents& events = *this;
   backend_->belong_to(events);
-  if (protocols::is_premature(listener().conf.protocol, login_->backend_input.view()))
-    return unavailable(Fault::backend_protocol, "it answers before it is asked");
   backend_->read(true);
   std::string out;
-  const protocols::ReplayStep step = login_->replay->authenticate(out);
+  const protocols::ReplayStep step = login_->exchange.authenticate(std::move(leg.unread), out);
+  if (step.fault == protocols::ReplayFault::premature)
+    return unavailable(proxy::fault_of(step.fault), reason_of(step.fault));
   replay(step, std::move(out));
 }
 
@@ -223,7 +213,9 @@ void Session::dial_failed(Fault fault, const std::string& detail) {
 }
 
 /// The client has sent as much ahead of its backend as we keep.
-bool Session::ahead() const { return login_ ? login_->input.full() : early_.size() >= early_limit; }
+bool Session::ahead() const {
+  return login_ ? login_->exchange.from_client.full() : early_.size() >= early_limit;
+}
 
 // --- bytes ------------------------------------------------------------------------------------------
 
@@ -247,7 +239,8 @@ void Session::bridge() {
     const std::string_view text = input.view();
     return std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size());
   };
-  bridge_->run({unread(login->input), unread(login->backend_input), client_over_, client_clean_});
+  bridge_->run({unread(login->exchange.from_client), unread(login->exchange.from_backend), client_over_,
+                client_clean_});
 }
 
 void Session::backend_spoke() {
@@ -264,13 +257,13 @@ void Session::received(Stream& stream, std::span<const uint8_t> plain) {
   if (phase_ == Phase::closing) return;  // lingering: read and forget
   if (&stream != &client_) {
     if (phase_ != Phase::replaying) return;
-    login_->backend_input.append(plain);
+    login_->exchange.from_backend.append(plain);
     std::string out;
-    const protocols::ReplayStep step = login_->replay->advance(login_->backend_input, out);
+    const protocols::ReplayStep step = login_->exchange.hear(out);
     return replay(step, std::move(out));
   }
   if (login_) {
-    login_->input.append(plain);
+    login_->exchange.from_client.append(plain);
     // What lies in the loop's buffer may be a password, and nothing may come to overwrite it for long.
     conf::wipe(const_cast<uint8_t*>(plain.data()), plain.size());
   } else {
@@ -341,7 +334,7 @@ void Session::tick() {
     case Phase::dialogue: {
       if (login_->told != Fault::none) return ended_without_login({});
       std::string out;
-      login_->dialogue->farewell(protocols::Farewell::timeout, out);
+      login_->exchange.farewell(protocols::Farewell::timeout, out);
       if (tell_client(out)) close(Fault::timeout, "no login in time");
       return;
     }
@@ -364,7 +357,7 @@ void Session::cut(Fault fault) {
   // A bridge is cut without a word; a conversation of our own has one for it.
   if (login_ && fault == Fault::shutdown && phase_ != Phase::closing && phase_ != Phase::handshake) {
     std::string out;
-    login_->dialogue->farewell(protocols::Farewell::shutdown, out);
+    login_->exchange.farewell(protocols::Farewell::shutdown, out);
     if (!tell_client(out)) return;
   }
   close(fault);

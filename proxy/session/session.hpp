@@ -13,14 +13,13 @@
 #include "conf/address.hpp"
 #include "protocols/dialogue.hpp"
 #include "protocols/proxy_header.hpp"
-#include "protocols/replay.hpp"
 #include "proxy/backend/dial.hpp"
 #include "proxy/base/fault.hpp"
 #include "proxy/limits/admission.hpp"
 #include "proxy/loop/stream.hpp"
 #include "proxy/loop/timers.hpp"
 #include "proxy/session/bridge.hpp"
-#include "proxy/session/prelogin.hpp"
+#include "proxy/session/login_state.hpp"
 #include "proxy/session/snapshot.hpp"
 
 namespace postern::proxy {
@@ -52,7 +51,7 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   void stream_ended(Stream& stream, StreamEnd end) override;
   void stream_drained(Stream& stream) override;
   // DialEvents
-  void dialed(std::unique_ptr<Stream> backend) override;
+  void dialed(Leg leg) override;
   void dial_failed(Fault fault, const std::string& detail) override;
   // BridgeEvents
   void bridge_over(Fault fault) override;
@@ -121,13 +120,13 @@ class Session final : StreamEvents, DialEvents, BridgeEvents, protocols::Dialogu
   Stream client_;
   std::vector<uint8_t> early_;  // read from the client before there was a place for it
   /// What an inbound PROXY header said, and who sent it.
-  struct Introduction {
+  struct InboundHeader {
     protocols::ProxyHeader header;
     conf::SocketAddress via;
   };
-  std::unique_ptr<Introduction> introduction_;
-  std::unique_ptr<PreLogin> login_;                 // until bytes flow
-  std::unique_ptr<Story> story_;                    // of protocols with a login
+  std::unique_ptr<InboundHeader> proxy_header_;
+  std::unique_ptr<LoginState> login_;               // until bytes flow
+  std::unique_ptr<LoginTimes> times_;               // of protocols with a login
   std::shared_ptr<const Destination> destination_;  // chosen; null before, and once nothing is left to do
   DestinationCounters* counted_ = nullptr;          // of the one chosen; they live as long as the process
   uint64_t deadline_;                               // of whatever must be over before a login

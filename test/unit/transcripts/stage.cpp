@@ -5,8 +5,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-
-#include "protocols/refusal.hpp"
+#include <span>
+#include <utility>
 
 namespace postern::test {
 
@@ -19,31 +19,15 @@ Stage::Stage(const conf::Config& config, std::string greeting, Pieces pieces)
       destination_(config.destinations.front()),
       leg_(*destination_.leg(listener_.protocol)),
       greeting_(std::move(greeting)),
-      pieces_(pieces) {
-  protocols::ClientFacts& facts = replay_rules_.client;
-  facts.peer = *conf::SocketAddress::parse("127.0.0.1:40001");
-  facts.local = listener_.bind.front();
-  facts.session = "P1f2e3d";
-  facts.encrypted = listener_.tls_mode == conf::TlsMode::implicit;
-  local_ = facts.local.ip.text();
-  rules_.capabilities = &config.capabilities[static_cast<size_t>(listener_.protocol)];
-  rules_.hostname = config.server.hostname.empty() ? local_ : config.server.hostname;
-  rules_.greeting = listener_.greeting;
-  rules_.can_upgrade = listener_.tls_mode == conf::TlsMode::starttls;
-  rules_.courtesy = config.server.extended_replies;
-  rules_.max_failures = listener_.max_auth_attempts;
-  rules_.max_errors = listener_.max_errors;
-  rules_.claim = config.oauth.jwt_username_claim;
-  rules_.separators = config.routing.master_user_separators;
-  replay_rules_.tls = leg_.tls;
-  replay_rules_.allow_plaintext = destination_.allow_plaintext_auth;
-  replay_rules_.forward = leg_.forwarding == conf::Forwarding::xclient;
-  replay_rules_.hostname = config.server.hostname;
-  dialogue_ = protocols::row(listener_.protocol).dialogue(rules_, facts.encrypted, nullptr);
-}
+      pieces_(pieces),
+      facts_{*conf::SocketAddress::parse("127.0.0.1:40001"), listener_.bind.front(), config.server.proxy_ttl,
+             "P1f2e3d", listener_.tls_mode == conf::TlsMode::implicit},
+      exchange_({listener_, config.capabilities[static_cast<size_t>(listener_.protocol)], config.server,
+                 config.oauth, config.routing},
+                facts_.local.ip, facts_.encrypted, nullptr) {}
 
 std::string Stage::play(const std::vector<ScriptStep>& steps) {
-  dialogue_->greet(to_client_);
+  exchange_.greet(to_client_);
   // Only a script that wants to see the greeting shows it.
   const bool implicit = listener_.tls_mode == conf::TlsMode::implicit;
   if (implicit && (steps.empty() || steps.front().act != Act::client_tls))
@@ -81,13 +65,13 @@ std::string Stage::step(const ScriptStep& step) {
     case Act::client_tls:
       if (!client_tls_due_) return "no handshake is due";
       client_tls_due_ = false;
-      replay_rules_.client.encrypted = true;
-      dialogue_->tls_started(to_client_);
+      facts_.encrypted = true;
+      exchange_.upgraded(to_client_);
       break;
     case Act::backend_tls:
       if (!backend_tls_due_) return "no handshake is due";
       backend_tls_due_ = false;
-      follow(replay_->tls_started(to_backend_));
+      follow(exchange_.tls_started(to_backend_));
       break;
     case Act::client_ended:
       return closed_ ? "" : "the client's connection is open";
@@ -125,7 +109,7 @@ void Stage::client_says(std::string_view segment) {
     if (bridged_) {
       to_backend_ += piece;
     } else {
-      client_.append(piece);
+      exchange_.from_client.append(piece);
       if (!connected_) talk();
     }
   }
@@ -133,7 +117,7 @@ void Stage::client_says(std::string_view segment) {
 
 void Stage::talk() {
   protocols::Step step;
-  do step = dialogue_->advance(client_, to_client_);
+  do step = exchange_.talk(to_client_);
   while (step.want == Want::pause);
   follow(step);
 }
@@ -144,11 +128,9 @@ void Stage::follow(protocols::Step step) {
     case Want::pause:
       break;
     case Want::start_tls:
-      client_.clear();
       client_tls_due_ = true;
       break;
     case Want::route:
-      login_ = dialogue_->take_login();
       dial();
       break;
     case Want::close:
@@ -158,17 +140,14 @@ void Stage::follow(protocols::Step step) {
 }
 
 void Stage::dial() {
-  protocols::ClientFacts& facts = replay_rules_.client;
-  facts.ttl = config_.server.proxy_ttl;
-  if (login_.ttl && std::ranges::any_of(listener_.proxy_trusted, [&](const conf::Cidr& range) {
-        return range.contains(facts.peer.ip);
-      }))
-    facts.ttl = std::min(facts.ttl, *login_.ttl);
-  if (replay_rules_.forward && facts.ttl <= 1) return unavailable();
-
+  facts_.ttl = protocols::hops_left(config_.server.proxy_ttl, exchange_.login(), listener_.proxy_trusted,
+                                    std::span(&facts_.peer.ip, 1));
+  if (leg_.forwarding == conf::Forwarding::xclient && facts_.ttl <= 1) return unavailable();
+  exchange_.choose(destination_, facts_, config_.server.hostname);
   connected_ = true;
+  ready_ = false;
   backend_.clear();
-  replay_ = protocols::row(listener_.protocol).replay(replay_rules_, login_);
+  exchange_.begin();
   backend_says(greeting_);
 }
 
@@ -181,7 +160,7 @@ void Stage::backend_says(std::string_view segment) {
     if (bridged_) {
       to_client_ += piece;
     } else {
-      backend_.append(piece);
+      (ready_ ? exchange_.from_backend : backend_).append(piece);
       ask();
     }
   }
@@ -191,7 +170,7 @@ void Stage::ask() {
   size_t asked = 0;
   do {
     asked = to_backend_.size();
-    follow(replay_->advance(backend_, to_backend_));
+    follow(ready_ ? exchange_.hear(to_backend_) : exchange_.advance(backend_, to_backend_));
   } while (connected_ && !bridged_ && to_backend_.size() != asked);
 }
 
@@ -203,21 +182,21 @@ void Stage::follow(protocols::ReplayStep step) {
       backend_tls_due_ = true;
       break;
     case ReplayWant::ready:
-      follow(replay_->authenticate(to_backend_));
-      if (connected_ && !bridged_ && !backend_.empty()) ask();
+      ready_ = true;
+      follow(exchange_.authenticate(std::move(backend_), to_backend_));
+      if (connected_ && !bridged_ && !exchange_.from_backend.empty()) ask();
       break;
     case ReplayWant::accepted:
-      to_client_ += replay_->said();
-      to_client_ += backend_.view();
-      to_backend_ += client_.view();
+      to_client_ += exchange_.said();
+      to_client_ += exchange_.from_backend.view();
+      to_backend_ += exchange_.from_client.view();
       bridged_ = true;
       break;
     case ReplayWant::rejected: {
-      const std::string said(replay_->said());
-      const bool hide = destination_.hide_auth_errors;
+      const protocols::LoginExchange::Refused refused = exchange_.refused(to_client_);
       hang_up();
-      follow(dialogue_->rejected(said, hide, to_client_));
-      if (!hide && protocols::is_goodbye(listener_.protocol, said)) return close();
+      follow(refused.step);
+      if (refused.leaves) return close();
       if (!closed_) talk();
       break;
     }
@@ -228,7 +207,7 @@ void Stage::follow(protocols::ReplayStep step) {
 }
 
 void Stage::unavailable() {
-  dialogue_->unavailable(to_client_);
+  exchange_.unavailable(to_client_);
   close();
 }
 

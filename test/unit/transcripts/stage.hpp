@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Dialogue and replay joined as the daemon joins them, with strings for sockets and no time.
+// A login exchange, which is the daemon's own, with strings for sockets and no time.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <string_view>
 
 #include "conf/config.hpp"
-#include "protocols/registry.hpp"
+#include "protocols/login_exchange.hpp"
 #include "test/talk.hpp"
 #include "test/unit/transcripts/transcript.hpp"
 
@@ -28,7 +27,7 @@ class Stage {
   void talk();  // the dialogue takes what there is
   void follow(protocols::Step step);
   void dial();
-  void ask();  // the replay takes what there is
+  void ask();  // the exchange takes what the backend has said
   void follow(protocols::ReplayStep step);
   void unavailable();
   void close();
@@ -42,15 +41,12 @@ class Stage {
   const std::string greeting_;
   const Pieces pieces_;
 
-  protocols::DialogueRules rules_;
-  protocols::ReplayRules replay_rules_;
-  std::unique_ptr<protocols::Dialogue> dialogue_;
-  std::unique_ptr<protocols::Replay> replay_;
-  protocols::Login login_;
-  protocols::Input client_, backend_;
-  std::string local_, to_client_, to_backend_;
+  protocols::ClientFacts facts_;
+  protocols::LoginExchange exchange_;
+  protocols::Input backend_;  // unread, up to the credentials
+  std::string to_client_, to_backend_;
   bool client_tls_due_ = false, backend_tls_due_ = false;  // a handshake is to come
-  bool connected_ = false, bridged_ = false, closed_ = false;
+  bool connected_ = false, ready_ = false, bridged_ = false, closed_ = false;
 };
 
 }  // namespace postern::test

@@ -7,28 +7,19 @@
 #include <string>
 #include <string_view>
 
-#include "protocols/dialogue.hpp"
-#include "protocols/input.hpp"
-#include "protocols/login.hpp"
-#include "protocols/replay.hpp"
+#include "protocols/login_exchange.hpp"
 #include "proxy/backend/attempt.hpp"
-#include "proxy/backend/caller.hpp"
 #include "proxy/base/fault.hpp"
 
 namespace postern::proxy {
 
-/// Both conversations and what they go by. The members refer to each other, so it stays where it is.
-struct PreLogin {
-  protocols::DialogueRules rules;
-  std::string hostname;
-  protocols::Input input;  // from the client, unread
-  std::unique_ptr<protocols::Dialogue> dialogue;
+struct LoginState {
+  LoginState(const protocols::LoginSettings& settings, const conf::Ip& local, bool encrypted,
+             protocols::DialogueEvents& events)
+      : exchange(settings, local, encrypted, &events) {}
 
-  protocols::Login credentials;  // of the attempt under way
-  protocols::ReplayRules replay_rules;
-  std::unique_ptr<protocols::Replay> replay;
-  protocols::Input backend_input;
-  std::unique_ptr<Attempt> attempt;
+  protocols::LoginExchange exchange;
+  std::unique_ptr<Attempt> attempt;  // at the backend that has the credentials
   // The client was told of this failure of its backend and has said nothing since; none: it was not.
   Fault told = Fault::none;
   std::string_view told_detail;  // static text
@@ -36,7 +27,7 @@ struct PreLogin {
 };
 
 /// Times are milliseconds since accept.
-struct Story {
+struct LoginTimes {
   static constexpr uint32_t never = UINT32_MAX;
   std::string account;           // redacted
   std::string_view method;       // static text
