@@ -93,7 +93,7 @@ bool Acceptor::take_one() {
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
       local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   }
-  auto session = std::make_unique<Session>(roster_, policy, peer, local, std::move(*admission));
+  auto session = Session::make(roster_, policy, peer, local, std::move(*admission));
   Session& started = *session;
   roster_.add(std::move(session));
   started.start(fd);

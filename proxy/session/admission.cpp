@@ -39,11 +39,9 @@ void Session::weigh() {
 }
 
 size_t Session::held() const {
-  size_t bytes = sizeof(Session) + sizeof(Waiting) + small_things + client_.held() + early_.capacity();
+  size_t bytes =
+      sizeof(Session) + sizeof(Waiting) + small_things + client_.held() + early_.capacity() + held_besides();
   if (proxy_header_) bytes += sizeof(InboundHeader);
-  if (login_) {
-    bytes += sizeof(LoginState) + sizeof(LoginTimes) + login_->exchange.held();
-  }
   if (dial_) bytes += dialling;
   if (backend_) bytes += sizeof(Stream) + backend_->held();
   return bytes;

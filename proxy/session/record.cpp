@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "proxy/base/log.hpp"
+#include "proxy/session/login_state.hpp"
 #include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
 
@@ -16,6 +17,7 @@ void Session::record(Fault fault, std::string_view detail) const {
   const bool bridged = phase_ == Phase::bridging;
   const FaultRow& why = row(fault);
 
+  const LoginTimes* const times = login_times();
   std::vector<Field> fields;
   fields.reserve(40);
   const std::string peer = peer_.text();
@@ -26,11 +28,11 @@ void Session::record(Fault fault, std::string_view detail) const {
   const std::string via = proxy_header_ ? proxy_header_->via.text() : std::string();
   fields.emplace_back("via", via);
   std::string backend;
-  if (times_) {
-    fields.emplace_back("account", times_->account);
-    if (!times_->method.empty())
-      fields.emplace_back("mechanism", auth_method_names[auth_method(times_->method)]);
-    if (times_->attempts) fields.emplace_back("refused_logins", times_->attempts);
+  if (times) {
+    fields.emplace_back("account", times->account);
+    if (!times->method.empty())
+      fields.emplace_back("mechanism", auth_method_names[auth_method(times->method)]);
+    if (times->attempts) fields.emplace_back("refused_logins", times->attempts);
   }
   if (counted_) {
     fields.emplace_back("destination", counted_->name);
@@ -42,14 +44,14 @@ void Session::record(Fault fault, std::string_view detail) const {
     fields.emplace_back("bytes_to_client", bridge_->to_client());
   }
   fields.emplace_back("secs", static_cast<double>(loop().now() - accepted_) / 1000.0);
-  if (times_) {
+  if (times) {
     const auto stage = [&](std::string_view name, uint32_t from_ms, uint32_t to_ms) {
       if (to_ms != LoginTimes::never && to_ms >= from_ms)
         fields.emplace_back(name, static_cast<double>(to_ms - from_ms) / 1000.0);
     };
-    stage("dialogue_secs", 0, times_->asked_ms);
-    stage("connect_secs", times_->asked_ms, times_->ready_ms);
-    stage("auth_secs", times_->ready_ms, times_->answered_ms);
+    stage("dialogue_secs", 0, times->asked_ms);
+    stage("connect_secs", times->asked_ms, times->ready_ms);
+    stage("auth_secs", times->ready_ms, times->answered_ms);
   }
   fields.emplace_back("reason",
                       bridged ? std::string_view(end_reason_names[static_cast<size_t>(why.end)]) : why.label);

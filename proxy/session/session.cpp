@@ -13,6 +13,8 @@
 #include "protocols/registry.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/observe/tls_counting.hpp"
+#include "proxy/session/mail.hpp"
+#include "proxy/session/relay.hpp"
 #include "proxy/session/roster.hpp"
 
 namespace postern::proxy {
@@ -63,9 +65,38 @@ Session::Session(Roster& roster, std::shared_ptr<const ListenerPolicy> policy,
                         [](void* self, Fault why) { static_cast<Session*>(self)->cut(why); });
 }
 
+std::unique_ptr<Session> Session::make(Roster& roster, std::shared_ptr<const ListenerPolicy> policy,
+                                       const conf::SocketAddress& peer, const conf::SocketAddress& local,
+                                       Admission admission) {
+  if (conf::interactive(policy->conf.protocol))
+    return std::make_unique<MailSession>(roster, std::move(policy), peer, local, std::move(admission));
+  return std::make_unique<RelaySession>(roster, std::move(policy), peer, local, std::move(admission));
+}
+
 Loop& Session::loop() const { return roster_.loop; }
 
 Session::~Session() { listener_->counters->workers[loop().index].closed.add(); }
+
+void Session::enter(Phase phase) {
+  phase_ = phase;
+  const auto after = [&](conf::Duration limit) {
+    return loop().now() + static_cast<uint64_t>(limit.count());
+  };
+  switch (phase) {
+    case Phase::proxy_header:
+    case Phase::dialogue:
+      return timer_.at(deadline_);
+    case Phase::handshake:
+      return timer_.at(std::min(deadline_, after(listener().conf.tls.timeout)));
+    case Phase::replaying:
+      deadline_ = after(settings().server.backend_timeout);
+      return watch_client();
+    case Phase::dialing:   // a Dial has a time of its own
+    case Phase::bridging:  // and so has a bridge
+    case Phase::closing:
+      return timer_.stop();
+  }
+}
 
 // --- accept and PROXY header ------------------------------------------------------------------------
 
@@ -79,13 +110,12 @@ void Session::start(int fd) {
   if (!expects_header(conf, peer_.ip))
     return required ? close(Fault::proxy_header, "peer is not in proxy_trusted") : begin();
 
-  phase_ = Phase::proxy_header;
-  uint64_t due = deadline_;
+  enter(Phase::proxy_header);
   // A peer without a header waits for the greeting where the server speaks first; do not wait for each other.
   if (!required && protocols::row(conf.protocol).server_speaks_first &&
       conf.tls_mode != conf::TlsMode::implicit)
-    due = std::min(due, accepted_ + static_cast<uint64_t>(settings().server.proxy_header_timeout.count()));
-  timer_.at(due);
+    timer_.at(std::min(deadline_,
+                       accepted_ + static_cast<uint64_t>(settings().server.proxy_header_timeout.count())));
   client_.read(true);
 }
 
@@ -122,19 +152,10 @@ void Session::begin() {
   client_ready();
 }
 
-/// Nothing stands between us and the client's protocol any more.
-void Session::client_ready() {
-  if (conf::interactive(listener().conf.protocol)) return login_ ? upgraded() : greet();
-  destination_ = listener().passthrough;
-  if (!destination_) return close(Fault::no_leg, "no destination");
-  dial();
-}
-
 // --- TLS --------------------------------------------------------------------------------------------
 
 void Session::handshake() {
-  phase_ = Phase::handshake;
-  timer_.at(std::min(deadline_, loop().now() + static_cast<uint64_t>(listener().conf.tls.timeout.count())));
+  enter(Phase::handshake);
   auto engine = tls::Engine::server(listener().tls);
   if (!engine) return close(Fault::memory, "no memory for TLS");
   const std::vector<uint8_t> early = std::exchange(early_, {});
@@ -151,8 +172,7 @@ void Session::stream_secured(Stream& stream) {
 // --- the backend ------------------------------------------------------------------------------------
 
 void Session::dial() {
-  phase_ = Phase::dialing;
-  timer_.stop();
+  enter(Phase::dialing);
   Caller caller;
   caller.peer = peer_;
   caller.local = local_;
@@ -171,76 +191,55 @@ void Session::dial() {
   dial_ = std::make_unique<Dial>(roster_.probes, roster_.snapshot()->backend, destination_, protocol, caller,
                                  events);
   counted_ = destination_->counters.get();
-  if (login_) {
-    const protocols::ClientFacts facts{peer_, local_, caller.ttl, id(), client_.secured()};
-    login_->exchange.choose(destination_->conf, facts, settings().server.hostname);
-    dial_->open_with(login_->exchange);
-    login_->stage_began = uv_hrtime();
-  }
+  begin_dial(*dial_, caller);
   client_.read(!ahead());  // to notice a client that breaks off
   watch_client();
   dial_->start();
 }
 
+uint32_t Session::ttl() const { return settings().server.proxy_ttl; }
+
+void Session::begin_dial(Dial&, const Caller&) {}
+
 void Session::dialed(Leg leg) {
   backend_ = std::move(leg.stream);
   backend_address_ = dial_->backend();
   dial_.reset();
-  if (!login_) {
-    if (const Fault fault = admission_.established(); fault != Fault::none) return close(fault);
-    return bridge();
-  }
-  login_->attempt = std::move(leg.attempt);
-  times_->ready_ms = static_cast<uint32_t>(loop().now() - accepted_);
-  login_->stage_began = uv_hrtime();
-  phase_ = Phase::replaying;
-  deadline_ = loop().now() + static_cast<uint64_t>(settings().server.backend_timeout.count());
-  watch_client();
+  backend_ready(leg);
+}
+
+void Session::take_over_backend() {
   StreamEvents& events = *this;
   backend_->belong_to(events);
   backend_->read(true);
-  std::string out;
-  const protocols::ReplayStep step = login_->exchange.authenticate(std::move(leg.unread), out);
-  if (step.fault == protocols::ReplayFault::premature)
-    return unavailable(proxy::fault_of(step.fault), reason_of(step.fault));
-  replay(step, std::move(out));
 }
 
 void Session::dial_failed(Fault fault, const std::string& detail) {
   backend_address_ = dial_->backend();
-  if (login_) return unavailable(fault, detail);
-  close(fault, detail);
+  unavailable(fault, detail);
 }
 
-/// The client has sent as much ahead of its backend as we keep.
-bool Session::ahead() const {
-  return login_ ? login_->exchange.from_client.full() : early_.size() >= early_limit;
+/// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
+void Session::watch_client() {
+  const bool answering = phase_ == Phase::replaying;
+  const uint64_t look = loop().now() + Bridge::look_ms;
+  if (!client_.reading()) return timer_.at(answering ? std::min(deadline_, look) : look);
+  if (answering) return timer_.at(deadline_);
+  timer_.stop();  // the dial has its own
 }
 
 // --- bytes ------------------------------------------------------------------------------------------
 
-void Session::bridge() {
-  phase_ = Phase::bridging;
+void Session::bridge(const Bridge::Before& before) {
+  enter(Phase::bridging);
   client_.sip(false);
   const auto protocol = static_cast<size_t>(listener_->protocol);
-  timer_.stop();
   counted_->workers[loop().index].protocol[protocol].opened.add();
   BridgeEvents& events = *this;
   bridge_.emplace(loop(), client_, *backend_, static_cast<uint64_t>(settings().server.bridge_idle.count()),
                   loop().cells.bytes_to_backend[protocol], loop().cells.bytes_to_client[protocol], events);
-  // From here on counters, occupancy and time limits are all it takes; and, where the backend's tickets are
-  // still to come, the place for them.
-  policy_.reset();
-  if (login_ || !backend_->tls()) destination_.reset();
-  const auto login = std::exchange(login_, nullptr);
-  const std::vector<uint8_t> early = std::exchange(early_, {});
-  if (!login) return bridge_->run({early, {}, client_over_, client_clean_});
-  const auto unread = [](const protocols::Input& input) {
-    const std::string_view text = input.view();
-    return std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size());
-  };
-  bridge_->run({unread(login->exchange.from_client), unread(login->exchange.from_backend), client_over_,
-                client_clean_});
+  policy_.reset();  // from here on counters, occupancy and time limits are all it takes
+  bridge_->run(before);
 }
 
 void Session::backend_spoke() {
@@ -256,38 +255,28 @@ void Session::bridge_over(Fault fault) { close(fault); }
 void Session::received(Stream& stream, std::span<const uint8_t> plain) {
   if (phase_ == Phase::closing) return;  // lingering: read and forget
   if (&stream != &client_) {
-    if (phase_ != Phase::replaying) return;
-    login_->exchange.from_backend.append(plain);
-    std::string out;
-    const protocols::ReplayStep step = login_->exchange.hear(out);
-    return replay(step, std::move(out));
+    if (phase_ == Phase::replaying) backend_said(plain);
+    return;
   }
-  if (login_) {
-    login_->exchange.from_client.append(plain);
-    // What lies in the loop's buffer may be a password, and nothing may come to overwrite it for long.
-    conf::wipe(const_cast<uint8_t*>(plain.data()), plain.size());
-  } else {
-    // Not by doubling, as it would by itself.
-    const size_t size = early_.size() + plain.size();
-    if (size > early_.capacity()) early_.reserve(std::max(size, std::min(size + size / 2, early_limit)));
-    early_.insert(early_.end(), plain.begin(), plain.end());
-  }
-  if (phase_ == Phase::proxy_header) return read_header();
-  if (phase_ == Phase::dialogue) {
-    if (std::exchange(login_->told, Fault::none) != Fault::none) timer_.at(deadline_);
-    return talk();
-  }
-  if (!ahead()) return;
-  client_.read(false);
-  if (phase_ == Phase::dialing || phase_ == Phase::replaying) watch_client();
+  if (phase_ != Phase::proxy_header) return client_said(plain);
+  keep_early(plain);
+  read_header();
 }
+
+void Session::keep_early(std::span<const uint8_t> plain) {
+  // Not by doubling, as it would by itself.
+  const size_t size = early_.size() + plain.size();
+  if (size > early_.capacity()) early_.reserve(std::max(size, std::min(size + size / 2, early_limit)));
+  early_.insert(early_.end(), plain.begin(), plain.end());
+}
+
+bool Session::too_early() const { return early_.size() >= early_limit; }
 
 void Session::stream_ended(Stream& stream, StreamEnd end) {
   const bool broken = end == StreamEnd::reset || end == StreamEnd::tls;
   if (&stream == &client_ && phase_ != Phase::closing && stream.flooded())
     return close(Fault::key_updates, stream.tls()->error());
-  if (&stream != &client_ && phase_ == Phase::replaying)
-    return unanswered(Fault::backend_closed, "the backend ended before it answered the login");
+  if (&stream != &client_ && phase_ == Phase::replaying) return backend_ended();
   switch (phase_) {
     case Phase::closing:
       if (broken) stream.close();
@@ -300,8 +289,8 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
       if (broken) return close(Fault::client_gone, "before it logged in");
       client_over_ = true;
       client_clean_ = end == StreamEnd::eof;
-      if (client_.queued()) return;  // what it said before is still being answered: talk() will find the end
-      return ended_without_login("the client ended");
+      if (client_.queued()) return;  // what it said before is still being answered
+      return client_ended();
     case Phase::dialing:
     case Phase::replaying:
       if (broken) return close(Fault::client_gone, "while its backend was asked");
@@ -315,7 +304,7 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
 
 void Session::stream_drained(Stream& stream) {
   if (phase_ == Phase::dialogue && &stream == &client_)
-    return stream.write_failed() ? close(Fault::client_gone, "while it was answered") : talk();
+    return stream.write_failed() ? close(Fault::client_gone, "while it was answered") : client_drained();
   if (phase_ != Phase::closing) return;
   if (stream.write_failed()) stream.close();
   settle(stream);
@@ -331,19 +320,14 @@ void Session::tick() {
     case Phase::handshake:
       count_timeout(loop().cells.client);
       return close(Fault::tls_timeout, "no complete TLS handshake");
-    case Phase::dialogue: {
-      if (login_->told != Fault::none) return ended_without_login({});
-      std::string out;
-      login_->exchange.farewell(protocols::Farewell::timeout, out);
-      if (tell_client(out)) close(Fault::timeout, "no login in time");
-      return;
-    }
+    case Phase::dialogue:
+      return out_of_time();
     case Phase::dialing:
     case Phase::replaying:
       if (!client_.reading() && client_.broken())
         return close(Fault::client_gone, "while its backend was asked");
       if (phase_ == Phase::dialing || loop().now() < deadline_) return watch_client();
-      return unanswered(Fault::backend_silent, "the backend did not answer the login in time");
+      return out_of_time();
     case Phase::closing:
       client_.close();
       if (backend_) backend_->close();
@@ -355,11 +339,8 @@ void Session::tick() {
 
 void Session::cut(Fault fault) {
   // A bridge is cut without a word; a conversation of our own has one for it.
-  if (login_ && fault == Fault::shutdown && phase_ != Phase::closing && phase_ != Phase::handshake) {
-    std::string out;
-    login_->exchange.farewell(protocols::Farewell::shutdown, out);
-    if (!tell_client(out)) return;
-  }
+  if (fault == Fault::shutdown && phase_ != Phase::closing && phase_ != Phase::handshake && !say_farewell())
+    return;
   close(fault);
 }
 
@@ -377,11 +358,9 @@ void Session::close(Fault fault, std::string_view detail) {
   } else if (row(fault).rejected) {
     cells.rejected[static_cast<size_t>(*row(fault).rejected)].add();
   }
-  phase_ = Phase::closing;
-  timer_.stop();
+  enter(Phase::closing);
   if (dial_) dial_->cancel();
-  const bool talked = login_ != nullptr;
-  if (login_ && login_->attempt) login_->attempt->abandon();
+  const bool talked = give_up();
 
   switch (fault) {
     case Fault::timeout:
