@@ -24,13 +24,14 @@ enum class Say : uint8_t {
   malformed,
   aborted,
   unavailable,
-  rejected,  // the generic failure
+  unlocated,  // nobody can say now which backend has the account
+  rejected,   // the generic failure
   timeout,
   failures,
   errors,
   shutdown,
 };
-inline constexpr size_t say_count = 12;
+inline constexpr size_t say_count = 13;
 
 struct Phrase {
   Say say;
@@ -52,6 +53,7 @@ class Conversation : public Dialogue {
   Step rejected(std::string_view said, bool hide, std::string& out) final;
   Step unanswered(std::string& out) final;
   void unavailable(std::string& out) final { say(Say::unavailable, out); }
+  void account_unknown_now(std::string& out) final { say(Say::unlocated, out); }
   void farewell(Farewell why, std::string& out) final;
   [[nodiscard]] size_t held() const final {
     return sizeof *this + sasl_.held() + login_.held() + collected();

@@ -80,8 +80,9 @@ class Dialogue {
   virtual Step rejected(std::string_view said, bool hide, std::string& out) = 0;
   /// The backend was asked and gave no answer: a failure that counts, in the words of a temporary one.
   virtual Step unanswered(std::string& out) = 0;
-  /// No backend could be asked. The connection ends.
+  /// No backend could be asked, or nobody knows which. The connection ends.
   virtual void unavailable(std::string& out) = 0;
+  virtual void account_unknown_now(std::string& out) = 0;
 
   /// The last line of a connection that ends for want of time or of a server; nothing where the protocol or
   /// the operator wants silence.

@@ -53,6 +53,8 @@ class LoginExchange final : public ReplayOpening {
   void choose(const conf::DestinationConf& destination, const ClientFacts& client, std::string_view hostname);
   /// No backend could be asked, or none that makes sense. The connection ends.
   void unavailable(std::string& out) { dialogue_->unavailable(out); }
+  /// The same where nobody can say now which backend has the account.
+  void account_unknown_now(std::string& out) { dialogue_->account_unknown_now(out); }
 
   // --- once the opening is ready: the credentials, and what comes of them ---------------------------------
   /// `unread`: what the backend has said and nobody has looked at.

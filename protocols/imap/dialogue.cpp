@@ -22,6 +22,7 @@ constexpr Phrases phrases = {{
     {Say::malformed, "NO Malformed credentials.", "NO Malformed credentials."},
     {Say::aborted, "BAD Authentication aborted.", "BAD Authentication aborted."},
     {Say::unavailable, "NO [UNAVAILABLE] backend unavailable", "NO [UNAVAILABLE] backend unavailable"},
+    {Say::unlocated, "NO [UNAVAILABLE] backend unavailable", "NO [UNAVAILABLE] backend unavailable"},
     {Say::rejected, "NO [AUTHENTICATIONFAILED] Authentication failed.",
      "NO [AUTHENTICATIONFAILED] Authentication failed."},
     {Say::timeout, "", "BYE Autologout; idle for too long."},

@@ -22,6 +22,7 @@ constexpr Phrases phrases = {{
     {Say::malformed, "NO \"Malformed credentials\"", "NO \"Malformed credentials\""},
     {Say::aborted, "NO \"Authentication aborted\"", "NO \"Authentication aborted\""},
     {Say::unavailable, "NO \"backend unavailable\"", "NO (TRYLATER) \"backend unavailable\""},
+    {Say::unlocated, "NO \"backend unavailable\"", "NO (TRYLATER) \"backend unavailable\""},
     {Say::rejected, "NO \"Authentication failed.\"", "NO \"Authentication failed.\""},
     {Say::timeout, "", "BYE \"Connection timed out\""},
     {Say::failures, "", "BYE \"Too many authentication failures\""},

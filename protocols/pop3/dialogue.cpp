@@ -21,6 +21,7 @@ constexpr Phrases phrases = {{
     {Say::malformed, "-ERR malformed credentials", "-ERR malformed credentials"},
     {Say::aborted, "-ERR Authentication aborted", "-ERR Authentication aborted"},
     {Say::unavailable, "-ERR backend unavailable", "-ERR [SYS/TEMP] backend unavailable"},
+    {Say::unlocated, "-ERR backend unavailable", "-ERR [SYS/TEMP] backend unavailable"},
     {Say::rejected, "-ERR Authentication failed.", "-ERR [AUTH] Authentication failed."},
     // RFC 1939, 3: no answer at a time-out, and none to what was not asked.
     {Say::timeout, "", ""},

@@ -17,6 +17,7 @@ constexpr std::string_view bad_base64 = "535 5.7.8 Invalid base64";
 constexpr std::string_view malformed = "535 5.7.8 Malformed credentials";
 constexpr std::string_view aborted = "501 5.7.0 Authentication aborted";
 constexpr std::string_view unavailable = "421 4.3.0 backend unavailable";
+constexpr std::string_view unlocated = "454 4.7.0 Temporary authentication failure";
 constexpr std::string_view rejected = "535 5.7.8 Authentication failed.";
 
 constexpr Phrases phrases = {{
@@ -27,6 +28,7 @@ constexpr Phrases phrases = {{
     {Say::malformed, malformed, malformed},
     {Say::aborted, aborted, aborted},
     {Say::unavailable, unavailable, unavailable},
+    {Say::unlocated, unlocated, unlocated},
     {Say::rejected, rejected, rejected},
     {Say::timeout, "", "421 4.4.2 Connection timed out"},
     {Say::failures, "", "421 4.7.0 Too many authentication failures"},

@@ -30,6 +30,33 @@ TEST_CASE("a submission listener also answers to smtp, the others only to their 
     CHECK(protocols::alpn_names(protocol) == std::vector<std::string>{std::string(conf::name(protocol))});
 }
 
+TEST_CASE("an account that nobody can locate now is a temporary failure, and submission says whose") {
+  struct Row {
+    conf::Protocol protocol;
+    const char* with_codes;
+    const char* without;
+  };
+  using enum conf::Protocol;
+  for (const Row& row : {
+           Row{imap, "NO [UNAVAILABLE] ", "NO [UNAVAILABLE] "},
+           Row{pop3, "-ERR [SYS/TEMP] ", "-ERR backend"},
+           Row{managesieve, "NO (TRYLATER) ", "NO \""},
+           Row{submission, "454 4.7.0 ", "454 4.7.0 "},
+       })
+    for (const bool courtesy : {true, false}) {
+      const conf::CapabilitiesConf capabilities;
+      protocols::DialogueRules rules;
+      rules.capabilities = &capabilities;
+      rules.courtesy = courtesy;
+      const auto dialogue = protocols::row(row.protocol).dialogue(rules, true, nullptr);
+      std::string words;
+      dialogue->account_unknown_now(words);
+      CAPTURE(words);
+      CHECK(words.find(courtesy ? row.with_codes : row.without) != std::string::npos);
+      CHECK(words.ends_with("\r\n"));
+    }
+}
+
 TEST_CASE("a login without an answer is a temporary failure in the protocol's own words, and counts") {
   for (const auto protocol : {conf::Protocol::imap, conf::Protocol::pop3, conf::Protocol::managesieve,
                               conf::Protocol::submission}) {
