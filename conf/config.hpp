@@ -35,6 +35,8 @@ enum class LogFormat : uint8_t { logfmt, json };
 enum class LogLevel : uint8_t { off, error, warn, info, debug, trace };
 enum class Normalize : uint8_t { none, lowercase };
 enum class MappingSource : uint8_t { file, redis, sql };
+/// What a login gets when the store does not answer about its account; `fallback` is the word "default".
+enum class OnError : uint8_t { stale, refuse, fallback };
 
 /// The names used in the file and in every log record and label.
 std::string_view name(Protocol);
@@ -224,6 +226,33 @@ struct RoutingConf {
   bool operator==(const RoutingConf&) const = default;
 };
 
+struct RedisConf {
+  Secret url;  // may hold a password
+  std::string key_prefix = "route:";
+  uint32_t pool_size = 16;  // at least 1
+  std::string password_file;
+  std::string sentinel_password_file;
+  std::string tls_ca;  // empty: the platform's trust
+  std::string tls_server_name;
+  std::optional<std::vector<uint8_t>> tls_pinned_cert_sha256;  // 32 bytes
+  std::string tls_client_cert;
+  Secret tls_client_key;
+  bool operator==(const RedisConf&) const = default;
+};
+
+struct SqlConf {
+  Secret url;  // may hold a password
+  std::string query;
+  uint32_t pool_size = 16;  // at least 1
+  std::optional<std::string> upsert_query;
+  std::optional<std::string> delete_query;
+  bool prepared = true;
+  std::string password_file;
+  /// A store without both statements is never written to.
+  [[nodiscard]] bool writable() const { return upsert_query && delete_query; }
+  bool operator==(const SqlConf&) const = default;
+};
+
 struct MappingConf {
   MappingSource source = MappingSource::file;
   Normalize normalize = Normalize::none;
@@ -231,7 +260,13 @@ struct MappingConf {
   Duration negative_ttl = std::chrono::seconds(30);
   uint64_t cache_max_entries = 1'000'000;
   Duration lookup_timeout = std::chrono::seconds(5);
+  OnError on_error = OnError::stale;
+  Duration stale_ttl = std::chrono::hours(24);
+  bool require_at_start = false;
+  std::string snapshot;  // empty: none
   std::string file_path;
+  std::optional<RedisConf> redis;  // as the file has them, whatever the source
+  std::optional<SqlConf> sql;
   bool operator==(const MappingConf&) const = default;
 };
 

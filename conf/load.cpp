@@ -56,6 +56,7 @@ void read_draft(Draft& draft, const Node& root) {
 
   check_routing(draft);
   check_mapping(draft);
+  check_stores(draft);
   check_http(draft);
   check_admin(draft);
   if (draft.options.refuse_unsupported) refuse_unsupported(draft);

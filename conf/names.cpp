@@ -41,6 +41,8 @@ constexpr std::array<Word<Normalize>, 2> normalizes = {
     {{"none", Normalize::none}, {"lowercase", Normalize::lowercase}}};
 constexpr std::array<Word<MappingSource>, 3> sources = {
     {{"file", MappingSource::file}, {"redis", MappingSource::redis}, {"sql", MappingSource::sql}}};
+constexpr std::array<Word<OnError>, 3> on_errors = {
+    {{"stale", OnError::stale}, {"refuse", OnError::refuse}, {"default", OnError::fallback}}};
 constexpr std::array<Word<ProxyTlv>, 5> tlvs = {{{"ssl", ProxyTlv::ssl},
                                                  {"authority", ProxyTlv::authority},
                                                  {"alpn", ProxyTlv::alpn},
@@ -140,6 +142,10 @@ std::span<const Word<Normalize>> words() {
 template <>
 std::span<const Word<MappingSource>> words() {
   return sources;
+}
+template <>
+std::span<const Word<OnError>> words() {
+  return on_errors;
 }
 template <>
 std::span<const Word<ProxyTlv>> words() {

@@ -39,6 +39,8 @@ std::span<const Word<Normalize>> words();
 template <>
 std::span<const Word<MappingSource>> words();
 template <>
+std::span<const Word<OnError>> words();
+template <>
 std::span<const Word<ProxyTlv>> words();
 
 template <class E>

@@ -42,6 +42,7 @@ void build_tls(Draft& draft, TlsTable& server_layer);
 void build_listeners(Draft& draft, const TlsTable& server_layer);
 void build_destinations(Draft& draft);
 void build_rest(Draft& draft);
+void build_mapping(Draft& draft);
 
 /// Reads one TLS layer onto the one below it.
 void read_tls_layer(Draft& draft, const Later<TlsOptions>& layer, TlsOptions& onto);

@@ -58,11 +58,7 @@ void build_rest(Draft& draft) {
     draft.config.routing = *file.routing;
     std::erase(draft.config.routing.master_user_separators, std::string());
   }
-  if (file.mapping) {
-    draft.config.mapping = file.mapping->conf;
-    draft.config.mapping.source = file.mapping->source.value_or(MappingSource::file);
-    if (file.mapping->file) draft.config.mapping.file_path = file.mapping->file->path;
-  }
+  build_mapping(draft);
 }
 
 }  // namespace postern::conf

@@ -121,16 +121,6 @@ class MappingCheck {
   int found_ = 0;
 };
 
-bool has_scheme(std::string_view url, std::initializer_list<std::string_view> schemes) {
-  const size_t colon = url.find("://");
-  if (colon == std::string_view::npos || has_control(url) || url.find(' ') != std::string_view::npos)
-    return false;
-  const std::string_view rest = url.substr(colon + 3);
-  // "sqlite:///var/lib/x.db" has no host; the others need one.
-  return !rest.empty() && (rest.front() != '/' || url.starts_with("sqlite")) &&
-         std::find(schemes.begin(), schemes.end(), url.substr(0, colon)) != schemes.end();
-}
-
 }  // namespace
 
 void check_routing(const Draft& draft) {
@@ -148,15 +138,6 @@ void check_mapping(const Draft& draft) {
     if (!problems.located(table)) {
       draft.add(table, fmt::format("is missing, but source = \"{}\"", word_text(*mapping.source)));
     }
-  }
-  // Addresses of stores may hold passwords, so they are not repeated.
-  if (mapping.redis && !mapping.redis->url.empty() &&
-      !has_scheme(mapping.redis->url.reveal(), {"redis", "rediss"})) {
-    draft.add("mapping.redis.url", "is not a redis:// or rediss:// address");
-  }
-  if (mapping.sql && !mapping.sql->url.empty() &&
-      !has_scheme(mapping.sql->url.reveal(), {"postgres", "postgresql", "mysql", "sqlite"})) {
-    draft.add("mapping.sql.url", "is not a postgres://, mysql:// or sqlite:// address");
   }
   const std::string& path = draft.config.mapping.file_path;
   if (mapping.source == MappingSource::file && !path.empty() && draft.options.touch_files) {

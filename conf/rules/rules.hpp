@@ -10,6 +10,7 @@ void check_routing(const Draft& draft);
 void check_http(const Draft& draft);
 void check_admin(const Draft& draft);
 void check_mapping(const Draft& draft);
+void check_stores(const Draft& draft);
 void refuse_unsupported(const Draft& draft);
 
 }  // namespace postern::conf

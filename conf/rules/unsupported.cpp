@@ -15,8 +15,6 @@ struct Feature {
 };
 
 constexpr auto unsupported = std::to_array<Feature>({
-    {"mapping.source", "redis"},
-    {"mapping.source", "sql"},
     {"listener.*.protocol", "http"},
     {"http.route", ""},
     {"admin", ""},
@@ -41,8 +39,6 @@ void refuse_unsupported(const Draft& draft) {
     if (draft.sound(listener.path))
       refuse("listener.*.protocol", listener.path + ".protocol", name(listener.protocol));
   }
-  if (draft.file.mapping && draft.file.mapping->source)
-    refuse("mapping.source", "mapping.source", word_text(draft.config.mapping.source));
   for (const std::string_view key : {"http.route", "admin", "server.listener_state"}) {
     refuse(key, std::string(key), "");
   }

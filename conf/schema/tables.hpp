@@ -117,23 +117,15 @@ struct MappingFileTable {
   std::string path;
 };
 struct RedisFile {
-  Secret url;  // may hold a password
-  std::string key_prefix = "route:";
-  uint32_t pool_size = 16;
-};
-struct SqlFile {
-  Secret url;
-  std::string query;
-  uint32_t pool_size = 16;
-  std::optional<std::string> upsert_query;
-  std::optional<std::string> delete_query;
+  RedisConf conf;
+  std::optional<std::string> tls_pinned_cert_sha256;
 };
 struct MappingFile {
   MappingConf conf;
   std::optional<MappingSource> source;  // nothing: missing or no known word, and said so
   std::optional<MappingFileTable> file;
   std::optional<RedisFile> redis;
-  std::optional<SqlFile> sql;
+  std::optional<SqlConf> sql;
 };
 
 enum class ExtractFrom : uint8_t { authorization, query, header, body };
@@ -219,8 +211,9 @@ POSTERN_ROWS(CapabilitiesFile);
 POSTERN_ROWS(OAuthConf);
 POSTERN_ROWS(RoutingConf);
 POSTERN_ROWS(MappingFileTable);
+POSTERN_ROWS(RedisConf);
 POSTERN_ROWS(RedisFile);
-POSTERN_ROWS(SqlFile);
+POSTERN_ROWS(SqlConf);
 POSTERN_ROWS(MappingConf);
 POSTERN_ROWS(MappingFile);
 POSTERN_ROWS(ExtractFile);

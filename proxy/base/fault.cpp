@@ -35,6 +35,7 @@ constexpr std::array<FaultRow, fault_count> rows = {{
     {Fault::backend_reset, "backend_reset", backend, true, Stage::later, error, no},
     {Fault::backend_tls, "backend_tls", backend, false, Stage::later, error, no},
     {Fault::backend_key_updates, "backend_key_updates", backend, false, Stage::later, error, no},
+    {Fault::mapping_store, "mapping_store", us, false, Stage::none, error, no},
     {Fault::no_leg, "no_leg", us, false, Stage::none, error, no},
     {Fault::loop, "loop", us, false, Stage::none, error, no},
     {Fault::breaker_open, "breaker_open", backend, false, Stage::none, error, no},

@@ -36,6 +36,7 @@ enum class Fault : uint8_t {
   backend_reset,        // the backend's connection broke while bridged
   backend_tls,          // the backend's TLS broke while bridged
   backend_key_updates,  // the backend sent more TLS key updates than the limit
+  mapping_store,        // the account store does not say where the account is
   no_leg,               // the destination has no leg for this protocol
   loop,                 // the destination is Postern itself, or the forwarding TTL ran out
   breaker_open,         // the destination is marked down
@@ -56,7 +57,7 @@ enum class Fault : uint8_t {
   plaintext_leg,        // credentials may not go over this leg
   memory,               // no memory or descriptors for it
 };
-inline constexpr size_t fault_count = 42;
+inline constexpr size_t fault_count = 43;
 
 enum class Blame : uint8_t { nobody, client, backend, us };
 

@@ -20,7 +20,11 @@ Loop::Loop(size_t number, WorkerCells& counted, NameService& names) : index(numb
   inbox_signal_.data = this;
   uv_prepare_init(&uv_, &undertaker_);
   undertaker_.data = this;
-  uv_prepare_start(&undertaker_, [](uv_prepare_t* handle) { static_cast<Loop*>(handle->data)->bury_all(); });
+  uv_prepare_start(&undertaker_, [](uv_prepare_t* handle) {
+    auto* self = static_cast<Loop*>(handle->data);
+    for (const auto& run : self->each_turn_) run();
+    self->bury_all();
+  });
 }
 
 Loop::~Loop() {
@@ -36,9 +40,10 @@ void Loop::run() {
 void Loop::post(std::function<void()> task) {
   {
     const std::lock_guard lock(inbox_mutex_);
+    if (closed_) return;
     inbox_.push_back(std::move(task));
+    uv_async_send(&inbox_signal_);
   }
-  uv_async_send(&inbox_signal_);
 }
 
 void Loop::run_inbox() {
@@ -62,6 +67,11 @@ void Loop::stop() {
   bury_all();
   resolver.reset();
   timers->close();
+  each_turn_.clear();
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    closed_ = true;
+  }
   for (uv_handle_t* handle :
        {reinterpret_cast<uv_handle_t*>(&inbox_signal_), reinterpret_cast<uv_handle_t*>(&undertaker_)})
     uv_close(handle, nullptr);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "proxy/base/log.hpp"
@@ -33,12 +34,14 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   // --- any thread -----------------------------------------------------------------------------------
-  void post(std::function<void()> task);
+  void post(std::function<void()> task);  // dropped once stop() has run
 
   // --- this loop's thread -----------------------------------------------------------------------------
   void run();  // until nothing on it is active
   /// Closes what belongs to the loop itself; run() returns once everybody else has closed theirs.
   void stop();
+  /// Called each time before the loop waits.
+  void each_turn(std::function<void()> run) { each_turn_.push_back(std::move(run)); }
   /// Destroyed before the loop next waits, and not earlier: it may be on the stack.
   template <class T>
   void bury(std::unique_ptr<T> dead) {
@@ -80,6 +83,8 @@ class Loop {
   uv_prepare_t undertaker_{};
   std::mutex inbox_mutex_;
   std::vector<std::function<void()>> inbox_;
+  bool closed_ = false;  // the inbox
+  std::vector<std::function<void()>> each_turn_;
   std::vector<Dead> dead_;
 };
 

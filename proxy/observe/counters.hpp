@@ -73,8 +73,9 @@ enum class LegStage : uint8_t { connect, conversation, authentication };
 inline constexpr std::array<const char*, 3> leg_stage_names = {"connect", "conversation", "authentication"};
 
 /// postern_store_lookups_total{result}
-enum class Lookup : uint8_t { found, absent, error, timeout };
-inline constexpr std::array<const char*, 4> lookup_names = {"found", "absent", "error", "timeout"};
+/// `refused`: not asked, because the store is down.
+enum class Lookup : uint8_t { found, absent, error, timeout, refused };
+inline constexpr std::array<const char*, 5> lookup_names = {"found", "absent", "error", "timeout", "refused"};
 inline constexpr std::array<uint64_t, 8> lookup_bounds = {1,      10,      100,       1'000,
                                                           10'000, 100'000, 1'000'000, 5'000'000};
 
@@ -120,6 +121,7 @@ struct alignas(64) WorkerCells {
   std::array<Histogram<connect_bounds.size()>, leg_stage_names.size()> leg_stages;
   Cell cache_hits, cache_misses;
   std::array<Cell, lookup_names.size()> lookups;
+  Cell served_stale;  // logins that got a last known answer because the store gave none
   Histogram<lookup_bounds.size()> lookup_seconds;
 };
 
@@ -163,6 +165,9 @@ class Counters {
   [[nodiscard]] std::vector<std::shared_ptr<const DestinationCounters>> destinations() const;
 
   std::vector<WorkerCells> workers;
+  WorkerCells store;  // of the loop that asks account stores
+  /// Those of a worker, or the store loop's, which is numbered behind them.
+  [[nodiscard]] WorkerCells& cells(size_t index) { return index < workers.size() ? workers[index] : store; }
   std::atomic<uint64_t> reloads_ok{0}, reloads_failed{0};
 
  private:

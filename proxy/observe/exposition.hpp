@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,14 @@ struct Observed {
   uint64_t preauth_limit = 0;
   uint64_t cache_entries = 0;
   uint64_t mappings = 0;
+  struct Store {
+    std::string name;
+    bool up = false;
+    uint64_t connections = 0;
+    std::string error;                   // while it is not up
+    std::optional<double> snapshot_age;  // seconds; none: nothing is kept on disk
+  };
+  std::optional<Store> store;  // none: a mapping file
   NameCounts names;
   ProcessFacts process = process_facts();
 };

@@ -48,12 +48,27 @@ void expose_logins(Page& page, const Counters& counters, const Observed& seen) {
               "Questions to the mapping store, by answer.");
   for (size_t i = 0; i < lookup_names.size(); ++i)
     page.counter({{"result", lookup_names[i]}},
-                 sum(counters.workers, [i](const WorkerCells& w) { return w.lookups[i].get(); }));
+                 counters.store.lookups[i].get() +
+                     sum(counters.workers, [i](const WorkerCells& w) { return w.lookups[i].get(); }));
   page.family("postern_store_lookup_seconds", MetricType::Histogram,
               "How long the mapping store took to answer.");
   HistogramSum<lookup_bounds.size()> lookups;
+  lookups.add(counters.store.lookup_seconds);
   for (const WorkerCells& w : counters.workers) lookups.add(w.lookup_seconds);
   page.histogram({}, lookup_bounds, lookups.counts, lookups.sum_us);
+  if (!seen.store) return;
+  page.family("postern_store_up", MetricType::Gauge,
+              "1 while the account store answers, 0 while it does not or has not been reached yet.");
+  page.gauge({}, seen.store->up ? 1.0 : 0.0);
+  page.family("postern_store_connections", MetricType::Gauge, "Connections to the account store.");
+  page.gauge({}, static_cast<double>(seen.store->connections));
+  page.family("postern_store_served_stale_total", MetricType::Counter,
+              "Logins that got the last known answer about their account because the store gave none.");
+  page.counter({}, counters.store.served_stale.get());
+  if (!seen.store->snapshot_age) return;
+  page.family("postern_store_snapshot_age_seconds", MetricType::Gauge,
+              "How old mapping.snapshot, the copy of known answers on disk, is.");
+  page.gauge({}, *seen.store->snapshot_age);
 }
 
 }  // namespace postern::proxy

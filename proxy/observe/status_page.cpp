@@ -261,7 +261,26 @@ std::string process(const Status& s) {
   table.row({"Bad files, whose last good content is in use", stale.empty() ? "none" : marked("bad", stale)});
   table.row({"Log records lost", alarming(s.log_dropped)});
   table.row({"Pauses for want of descriptors or memory", alarming(s.accept_pauses)});
-  table.row({"Errors and time-outs of the mapping store", alarming(s.store_errors)});
+  return table.text();
+}
+
+std::string store(const Status& s) {
+  if (!s.store) return {};
+  const Status::Store& store = *s.store;
+  Table table("Mapping store", {"Fact", "Value"});
+  table.row({"Store", name_text(store.name)});
+  std::string state = "answers";
+  if (!store.up) state = store.error.empty() ? "not reached yet" : "does not answer: " + store.error;
+  table.row({"State", marked(store.up ? "good" : "bad", html_text(state))});
+  table.row({"Connections", grouped(store.connections)});
+  for (size_t i = 0; i < lookup_names.size(); ++i) {
+    const bool fine = i <= static_cast<size_t>(Lookup::absent);
+    table.row({fmt::format("Lookups: {}", lookup_names[i]),
+               fine ? grouped(store.lookups[i]) : alarming(store.lookups[i])});
+  }
+  table.row({"Logins served a last known answer", alarming(store.served_stale)});
+  if (store.snapshot_age)
+    table.row({"Age of the copy on disk", span_text(static_cast<int64_t>(*store.snapshot_age))});
   return table.text();
 }
 
@@ -283,6 +302,7 @@ std::string status_page(const Status& s, const StatusHistory& history) {
   out += listeners(s);
   out += backends(s);
   out += logins(s);
+  out += store(s);
   out += certificates(s);
   out += tls(s);
   out += process(s);

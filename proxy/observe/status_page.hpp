@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -66,8 +67,17 @@ struct Status {
   std::vector<Certificate> certificates;
   std::vector<Logins> logins;
   std::array<Tls, 2> tls;
+  struct Store {
+    std::string name;
+    bool up = false;
+    std::string error;
+    uint64_t connections = 0, served_stale = 0;
+    std::array<uint64_t, lookup_names.size()> lookups{};
+    std::optional<double> snapshot_age;  // seconds
+  };
+  std::optional<Store> store;  // none: a mapping file
   uint64_t resident_bytes = 0, open_fds = 0, max_fds = 0, workers = 0;
-  uint64_t reloads = 0, reloads_failed = 0, log_dropped = 0, accept_pauses = 0, store_errors = 0;
+  uint64_t reloads = 0, reloads_failed = 0, log_dropped = 0, accept_pauses = 0;
 };
 
 /// Which rows a table shows at most; the rest are counted.

@@ -48,8 +48,7 @@ RouteCache::Node& RouteCache::Queue::victim() {
 // --- the cache --------------------------------------------------------------------------------------
 
 RouteCache::RouteCache(const conf::MappingConf& conf)
-    : positive_ms_(static_cast<uint64_t>(conf.positive_ttl.count())),
-      negative_ms_(static_cast<uint64_t>(conf.negative_ttl.count())) {
+    : positive_ms_(conf.positive_ttl.count()), negative_ms_(conf.negative_ttl.count()) {
   const size_t shards = std::clamp<size_t>(conf.cache_max_entries / entries_per_shard, 1, most_shards);
   most_unknown_ = conf.cache_max_entries / 4 / shards;
   most_known_ = conf.cache_max_entries / shards - most_unknown_;
@@ -60,9 +59,21 @@ std::optional<const std::string*> RouteCache::find(std::string_view identifier, 
   Shard& in = shard(identifier);
   const std::lock_guard lock(in.mutex);
   const auto it = in.map.find(identifier);
-  if (it == in.map.end() || it->second.until <= now_ms) return std::nullopt;
+  if (it == in.map.end() || it->second.until <= static_cast<int64_t>(now_ms)) return std::nullopt;
   it->second.used = true;
   return it->second.destination;
+}
+
+std::optional<RouteCache::Kept> RouteCache::look(std::string_view identifier, uint64_t now_ms) {
+  Shard& in = shard(identifier);
+  const std::lock_guard lock(in.mutex);
+  const auto it = in.map.find(identifier);
+  if (it == in.map.end()) return std::nullopt;
+  Entry& entry = it->second;
+  const int64_t left = entry.until - static_cast<int64_t>(now_ms);
+  if (left <= (entry.destination ? -stale_ms_.load() : 0)) return std::nullopt;
+  entry.used = true;
+  return Kept{entry.destination, left, entry.from_disk};
 }
 
 void RouteCache::put(std::string_view identifier, const std::string* destination, uint64_t now_ms,
@@ -80,13 +91,49 @@ void RouteCache::put(std::string_view identifier, const std::string* destination
     erase(in, it->second.destination ? in.known : in.unknown, *it);
   }
   if (most == 0) return;
-  Queue& queue = destination ? in.known : in.unknown;
-  while (queue.size >= most) erase(in, queue, queue.victim());
-  Node& node = *in.map.try_emplace(std::string(identifier)).first;
-  node.second.destination = name;
-  node.second.until = now_ms + (destination ? positive_ms_ : negative_ms_);
-  node.second.used = used;
+  Entry entry;
+  entry.until = static_cast<int64_t>(now_ms) + (destination ? positive_ms_ : negative_ms_);
+  entry.used = used;
+  keep(in, identifier, name, entry);
+}
+
+void RouteCache::keep(Shard& shard, std::string_view identifier, const std::string* name, Entry entry) {
+  Queue& queue = name ? shard.known : shard.unknown;
+  while (queue.size >= (name ? most_known_ : most_unknown_)) erase(shard, queue, queue.victim());
+  entry.destination = name;
+  Node& node = *shard.map.try_emplace(std::string(identifier), entry).first;
   queue.push(node);
+}
+
+bool RouteCache::restore(std::string_view identifier, const std::string& destination, int64_t left_ms,
+                         uint64_t now_ms) {
+  left_ms = std::min(left_ms, positive_ms_);
+  if (identifier.size() > longest_identifier || left_ms <= -stale_ms_.load()) return false;
+  const std::string* name = intern(destination);
+  Shard& in = shard(identifier);
+  const std::lock_guard lock(in.mutex);
+  if (in.known.size >= most_known_ || in.map.find(identifier) != in.map.end()) return false;
+  Entry entry;
+  entry.until = static_cast<int64_t>(now_ms) + left_ms;
+  entry.from_disk = true;
+  keep(in, identifier, name, entry);
+  return true;
+}
+
+void RouteCache::each_mapping(size_t number, uint64_t now_ms, const Visit& visit) const {
+  const Shard& in = *shards_[number];
+  const std::lock_guard lock(in.mutex);
+  for (const Node* node = in.known.oldest; node; node = node->second.newer) {
+    const int64_t left = node->second.until - static_cast<int64_t>(now_ms);
+    if (left > 0 || left > -stale_ms_.load()) visit(node->first, *node->second.destination, left);
+  }
+}
+
+void RouteCache::drop(std::string_view identifier) {
+  Shard& in = shard(identifier);
+  const std::lock_guard lock(in.mutex);
+  if (const auto it = in.map.find(identifier); it != in.map.end())
+    erase(in, it->second.destination ? in.known : in.unknown, *it);
 }
 
 void RouteCache::erase(Shard& shard, Queue& queue, Node& node) {
@@ -95,11 +142,15 @@ void RouteCache::erase(Shard& shard, Queue& queue, Node& node) {
 }
 
 /// Frees at most `most` entries whose life is over, and the table itself when it has become far too large.
-size_t RouteCache::expire(Shard& shard, uint64_t now_ms, size_t most) {
+size_t RouteCache::expire(Shard& shard, uint64_t now_ms, size_t most) const {
+  const auto now = static_cast<int64_t>(now_ms);
   size_t freed = 0;
-  for (Queue* queue : {&shard.known, &shard.unknown})
-    for (; freed < most && queue->oldest && queue->oldest->second.until <= now_ms; ++freed)
-      erase(shard, *queue, *queue->oldest);
+  const auto free = [&](Queue& queue, int64_t before) {
+    for (; freed < most && queue.oldest && queue.oldest->second.until <= before; ++freed)
+      erase(shard, queue, *queue.oldest);
+  };
+  free(shard.known, now - stale_ms_.load());
+  free(shard.unknown, now);
   if (freed != 0 && shard.map.bucket_count() > 1024 && shard.map.size() < shard.map.bucket_count() / 8)
     shard.map.rehash(0);
   return freed;

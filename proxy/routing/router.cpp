@@ -4,6 +4,8 @@
 #include <fmt/core.h>
 #include <uv.h>
 
+#include <utility>
+
 #include "conf/build/normalize.hpp"
 #include "protocols/identity.hpp"
 #include "proxy/base/keyed_hash.hpp"
@@ -17,20 +19,23 @@ std::shared_ptr<const Destination> named(const Routes& routes, std::string_view 
   return found == routes.destinations.end() ? nullptr : found->second;
 }
 
-/// The store's answer, from the cache if it is there. Null: the default.
+/// What the mapping file says, or lately said. Null: the default.
 const std::string* look_up(const Routes& routes, const std::string& identifier, uint64_t now_ms,
                            WorkerCells& cells) {
-  if (const auto cached = routes.cache->find(identifier, now_ms)) {
-    cells.cache_hits.add();
-    return *cached;
-  }
-  cells.cache_misses.add();
   const uint64_t began = uv_hrtime();
   const std::string* destination = routes.mapping->find(identifier);
   cells.lookup_seconds.observe(lookup_bounds, (uv_hrtime() - began) / 1000);
   cells.lookups[static_cast<size_t>(destination ? Lookup::found : Lookup::absent)].add();
   routes.cache->put(identifier, destination, now_ms, routes.era);
   return destination;
+}
+
+void lead(const Routes& routes, const std::string* mapped, Route& route) {
+  if (mapped) route.destination = named(routes, *mapped);
+  if (mapped && !route.destination)
+    log::warn("mapping names an undeclared destination", {{"destination", *mapped}});
+  route.how = route.destination ? Route::How::mapped : Route::How::fallback;
+  if (!route.destination) route.destination = named(routes, routes.conf.default_destination);
 }
 
 }  // namespace
@@ -47,12 +52,20 @@ Route find_route(const Routes& routes, std::string_view name, uint64_t now_ms, W
   if (!protocols::acceptable_identifier(identifier)) return route;
   route.identifier = conf::normalized(identifier, routes.normalize);
 
-  const std::string* mapped = look_up(routes, route.identifier, now_ms, cells);
-  if (mapped) route.destination = named(routes, *mapped);
-  if (mapped && !route.destination)
-    log::warn("mapping names an undeclared destination", {{"destination", *mapped}});
-  route.how = route.destination ? Route::How::mapped : Route::How::fallback;
-  if (!route.destination) route.destination = named(routes, routing.default_destination);
+  const auto cached = routes.cache->find(route.identifier, now_ms);
+  (cached ? cells.cache_hits : cells.cache_misses).add();
+  if (!cached && !routes.mapping) {
+    route.how = Route::How::unknown;
+    return route;
+  }
+  lead(routes, cached ? *cached : look_up(routes, route.identifier, now_ms, cells), route);
+  return route;
+}
+
+Route route_by(const Routes& routes, std::string identifier, const LookupAnswer& answer) {
+  Route route;
+  route.identifier = std::move(identifier);
+  lead(routes, answer.kind == LookupAnswer::Kind::mapped ? &answer.destination : nullptr, route);
   return route;
 }
 

@@ -11,6 +11,7 @@
 
 #include "conf/config.hpp"
 #include "proxy/observe/counters.hpp"
+#include "proxy/routing/lookups.hpp"
 #include "proxy/routing/mapping_file.hpp"
 #include "proxy/routing/route_cache.hpp"
 
@@ -23,7 +24,7 @@ struct Routes {
   conf::RoutingConf conf;
   conf::Normalize normalize = conf::Normalize::none;
   std::map<std::string, std::shared_ptr<const Destination>, std::less<>> destinations;
-  std::shared_ptr<const MappingStore> mapping;  // never null
+  std::shared_ptr<const MappingStore> mapping;  // null: a store is asked
   std::shared_ptr<RouteCache> cache;            // shared with other snapshots
   uint64_t era = 0;                             // of what it adds there; counts snapshots
 };
@@ -34,6 +35,7 @@ struct Route {
     fallback,  // the store did not know the identifier
     nameless,  // the login told no identifier
     refused,   // the identifier may not be looked up; no destination
+    unknown,   // an account store must be asked; no destination yet
   };
   How how = How::refused;
   std::string identifier;  // normalised; empty if nameless or refused
@@ -42,6 +44,9 @@ struct Route {
 
 /// `name` is the login as far as it routes, master user included.
 Route find_route(const Routes& routes, std::string_view name, uint64_t now_ms, WorkerCells& cells);
+
+/// The same for an account that was asked about: `answer` is mapped or unmapped.
+Route route_by(const Routes& routes, std::string identifier, const LookupAnswer& answer);
 
 /// An identifier for records: its first two characters and a hash that is the same for the same value within
 /// this process.

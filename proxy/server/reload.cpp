@@ -119,6 +119,7 @@ void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std:
                {{"items", fmt::format("{}", fmt::join(items, ", "))}});
   }
   watch_files();
+  if (snapshot_->store) use_store(before.get());  // it is there before anybody asks it
 
   const auto left = std::make_shared<std::atomic<size_t>>(workers_.size());
   for (const auto& worker : workers_)
@@ -132,6 +133,7 @@ void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std:
         reload_over(full);
       });
     });
+  if (!snapshot_->store) use_store(before.get());  // and goes when the others know
 }
 
 void Server::reload_over(bool full) {
@@ -154,6 +156,12 @@ void Server::watch_files() {
   for (const conf::DestinationConf& destination : config.destinations) {
     if (auto path = tls::pem_path(destination.tls_client_cert)) files.push_back(*path);
     if (auto path = tls::pem_path(destination.tls_client_key.reveal())) files.push_back(*path);
+  }
+  if (const auto& redis = config.mapping.redis;
+      redis && config.mapping.source == conf::MappingSource::redis) {
+    files.push_back(redis->tls_ca);
+    if (auto path = tls::pem_path(redis->tls_client_cert)) files.push_back(*path);
+    if (auto path = tls::pem_path(redis->tls_client_key.reveal())) files.push_back(*path);
   }
   if (config.mapping.source == conf::MappingSource::file) files.push_back(config.mapping.file_path);
   if (!config.tickets.file.empty()) files.push_back(config.tickets.file);
@@ -188,6 +196,7 @@ void Server::each_minute() {
   for (const auto& certificate : snapshot_->certificates->all())
     if (certificate->not_after < std::chrono::system_clock::to_time_t(now))
       log::warn("certificate has expired", {{"certificate", certificate->id}});
+  copy_answers();
   uint64_t hits = 0, misses = 0;
   for (const WorkerCells& cells : counters_->workers) {
     hits += cells.cache_hits.get();

@@ -23,7 +23,13 @@ namespace {
 uint64_t own_descriptors(const conf::Config& config, size_t workers) {
   size_t sockets = 0;  // of one worker
   for (const conf::ListenerConf& listener : config.listeners) sockets += listener.bind.size();
-  return 32 + workers * (8 + sockets);
+  size_t store = 0;
+  if (config.mapping.source != conf::MappingSource::file) {
+    const conf::MappingConf& mapping = config.mapping;
+    store =
+        16 + std::max(mapping.redis ? mapping.redis->pool_size : 0, mapping.sql ? mapping.sql->pool_size : 0);
+  }
+  return 32 + store + workers * (8 + sockets);
 }
 
 }  // namespace
@@ -83,6 +89,12 @@ bool Server::prepare() {
   std::shared_ptr<Snapshot> made;
   if (loaded.parsed)
     made = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
+  if (made && made->store && made->config.mapping.require_at_start)
+    if (const LookupAnswer answer = ask_store_once(*made, names_, std::string(Lookups::trial_name));
+        answer.kind == LookupAnswer::Kind::failed) {
+      loaded.problems.add("mapping.require_at_start", "the mapping store cannot be reached: " + answer.why);
+      made = nullptr;
+    }
   if (made) {
     publish(*made, lasting_);
     snapshot_ = made;
@@ -166,10 +178,9 @@ void Server::open() {
     workers_.back()->adopt(snapshot_);  // before its thread runs
   }
   for (BoundAddress& address : bound_->listeners) {
-    const ListenerPolicy& policy = *snapshot_->listeners[address.listener];
-    const conf::ListenerConf& listener = policy.conf;
+    const conf::ListenerConf& listener = snapshot_->config.listeners[address.listener];
     for (size_t i = 0; i < workers_.size(); ++i)
-      workers_[i]->listen(address.sockets[i].release(), policy.listener);
+      workers_[i]->listen(address.sockets[i].release(), address.listener);
     log::info("listening", {{"listener", listener.name},
                             {"addr", address.address.text()},
                             {"protocol", conf::name(listener.protocol)},
@@ -192,6 +203,7 @@ void Server::open() {
   watcher_ = std::make_unique<Watcher>(
       loop_->uv(), [this](const std::vector<std::string>& changed) { files_changed(changed); });
   watch_files();
+  start_store();
   for (const auto& worker : workers_) worker->start();
 }
 
@@ -248,7 +260,8 @@ std::string Server::metrics() const {
   observed.ready = readiness().ready;
   observed.log_dropped = log::dropped();
   observed.cache_entries = snapshot_->routes.cache->entries();
-  observed.mappings = snapshot_->routes.mapping->size();
+  observed.mappings = snapshot_->routes.mapping ? snapshot_->routes.mapping->size() : 0;
+  observed.store = observe_store();
   observed.names = names_.counts();
   return exposition(*counters_, observed);
 }
@@ -264,6 +277,7 @@ std::vector<Stale> Server::stale_now() const {
 Readiness Server::readiness() const {
   if (draining_) return {false, "draining"};
   if (!snapshot_->certificates->usable()) return {false, "a certificate has expired"};
+  if (snapshot_->store && !store_seen()) return {false, "mapping store not reached yet"};
   return {true, "ready"};
 }
 

@@ -5,6 +5,7 @@
 
 #include <uv.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -16,8 +17,10 @@
 #include "proxy/loop/name_service.hpp"
 #include "proxy/manage/probe_server.hpp"
 #include "proxy/observe/counters.hpp"
+#include "proxy/observe/exposition.hpp"
 #include "proxy/observe/status_history.hpp"
 #include "proxy/server/make_snapshot.hpp"
+#include "proxy/server/store_loop.hpp"
 #include "proxy/server/worker.hpp"
 #include "proxy/system/confinement.hpp"
 #include "proxy/system/sockets.hpp"
@@ -56,6 +59,16 @@ class Server {
   void drop_expired_trust();
   void sample();
 
+  // The account store, if there is one: store.cpp.
+  struct Copying;
+  void start_store();
+  void use_store(const Snapshot* before);
+  void recall_answers();
+  void copy_answers();
+  void copy_last_answers();
+  [[nodiscard]] bool store_seen() const;
+  [[nodiscard]] std::optional<Observed::Store> observe_store() const;
+
   void drain(int signal);
   void worker_idle();
   void cut();
@@ -79,6 +92,11 @@ class Server {
   WorkerCells own_cells_;     // of the main loop, which counts nothing
   std::optional<Loop> loop_;  // from open() on
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<StoreLoop> store_;  // from the first configuration on that has a store
+  std::atomic<StoreLoop*> store_loop_{nullptr};
+  bool store_reached_ = false;  // by an earlier one, or there were answers on disk
+  bool copying_ = false;
+  int64_t answers_written_ = 0;  // Unix time in milliseconds
 
   std::unique_ptr<ProbeServer> probes_;
   std::unique_ptr<Watcher> watcher_;
@@ -97,6 +115,9 @@ class Server {
   size_t idle_workers_ = 0;
   double start_time_ = 0;
 };
+
+/// Asks the snapshot's store and waits, as a lookup would, for as long as one may take.
+LookupAnswer ask_store_once(const Snapshot& snapshot, NameService& names, std::string name);
 
 /// Prints problems in the form of configuration.md 0; returns whether there was an error among them.
 bool print_problems(const conf::Problems& problems);

@@ -124,10 +124,16 @@ std::string Server::status() const {
   status.reloads_failed = counters_->reloads_failed.load();
   status.log_dropped = log::dropped();
   status.accept_pauses = sum(counters_->workers, [](const WorkerCells& w) { return w.accept_pauses.get(); });
-  status.store_errors = sum(counters_->workers, [](const WorkerCells& w) {
-    return w.lookups[static_cast<size_t>(Lookup::error)].get() +
-           w.lookups[static_cast<size_t>(Lookup::timeout)].get();
-  });
+  if (const auto seen = observe_store()) {
+    Status::Store& store = status.store.emplace();
+    store.name = seen->name;
+    store.up = seen->up;
+    store.error = seen->error;
+    store.connections = seen->connections;
+    store.snapshot_age = seen->snapshot_age;
+    add(store.lookups, counters_->store.lookups);
+    store.served_stale = counters_->store.served_stale.get();
+  }
   return status_page(status, history_);
 }
 

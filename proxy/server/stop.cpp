@@ -50,6 +50,8 @@ void Server::finish() {
   finished_ = true;
   for (const auto& worker : workers_) worker->post([w = worker.get()] { w->stop(); });
   for (const auto& worker : workers_) worker->join();
+  store_.reset();
+  copy_last_answers();
   // From here on an impatient manager must not turn a clean exit into a death by signal: closing the handles
   // gives the signals back their default.
   sigset_t all;

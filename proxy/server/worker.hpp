@@ -29,8 +29,11 @@ class Worker {
   void post(std::function<void()> task) { loop_.post(std::move(task)); }
 
   // --- this worker's thread, by way of post(); or before start() ----------------------------------------
-  void listen(int fd, std::shared_ptr<Listener> listener);  // begin accepting
+  void listen(int fd, size_t listener);  // begin accepting for the snapshot's listener of that index
   void adopt(std::shared_ptr<const Snapshot> snapshot) { roster_.adopt(std::move(snapshot)); }
+  /// Where questions go from now on that no table and no cache answers.
+  void connect(LookupDesk::Send send) { roster_.desk.connect(std::move(send)); }
+  void answered(std::vector<LookupDesk::Answer> answers) { roster_.desk.answered(std::move(answers)); }
   void drain();  // stop accepting; call `idle` when the last session ends
   void cut() { roster_.cut(Fault::shutdown); }
   void stop();  // close everything and end the loop

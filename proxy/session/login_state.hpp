@@ -23,6 +23,8 @@ struct LoginState {
   // The client was told of this failure of its backend and has said nothing since; none: it was not.
   Fault told = Fault::none;
   std::string_view told_detail;  // static text
+  std::string identifier;        // that the account store is being asked about
+  uint64_t lookup = 0;           // the number of a question to the account store; 0: none is open
   uint64_t stage_began = 0;      // nanoseconds: of the backend leg's stage under way
 };
 

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "proxy/base/log.hpp"
-#include "proxy/routing/router.hpp"
 #include "proxy/session/roster.hpp"
 
 namespace postern::proxy {
@@ -148,8 +147,48 @@ void MailSession::route() {
   times_->asked_ms = static_cast<uint32_t>(loop().now() - accepted_);
   times_->ready_ms = times_->answered_ms = LoginTimes::never;
   timer_.stop();
-  // Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
-  Route route = find_route(roster_.snapshot()->routes, login.name, loop().now(), loop().cells);
+  locate();
+}
+
+/// Where an account is, is asked of what is current: a dialogue keeps no table of accounts alive.
+void MailSession::locate() {
+  Route found =
+      find_route(roster_.snapshot()->routes, login_->exchange.login().name, loop().now(), loop().cells);
+  if (found.how == Route::How::unknown) return ask_store(std::move(found.identifier));
+  routed(std::move(found));
+}
+
+void MailSession::ask_store(std::string identifier) {
+  enter(Phase::routing);
+  times_->account = redacted(identifier);
+  login_->identifier = std::move(identifier);
+  const auto limit = static_cast<uint64_t>(roster_.snapshot()->config.mapping.lookup_timeout.count());
+  login_->lookup = roster_.desk.ask(
+      login_->identifier, loop().now() + limit,
+      [](void* self, LookupAnswer answer) { static_cast<MailSession*>(self)->looked_up(std::move(answer)); },
+      this);
+  client_.read(!ahead());  // to notice a client that breaks off
+  watch_client();
+}
+
+void MailSession::looked_up(LookupAnswer answer) {
+  login_->lookup = 0;
+  timer_.stop();
+  if (answer.kind == LookupAnswer::Kind::again) return locate();
+  if (answer.kind == LookupAnswer::Kind::failed) return unlocated(answer.why);
+  routed(route_by(roster_.snapshot()->routes, std::move(login_->identifier), answer));
+}
+
+/// Nobody knows where the account is: to guess would show its owner an empty mailbox (stores.md 1). No
+/// backend hears of it, and it is no failed login.
+void MailSession::unlocated(std::string_view detail) {
+  report_login(AuthResult::unavailable);
+  std::string out;
+  login_->exchange.account_unknown_now(out);
+  if (tell_client(out)) close(Fault::mapping_store, detail);
+}
+
+void MailSession::routed(Route route) {
   times_->account = redacted(route.identifier);
   destination_ = std::move(route.destination);
   if (!destination_) return unavailable(Fault::no_leg, "no destination");
@@ -273,6 +312,7 @@ void MailSession::try_again(protocols::Step step, const std::string& out, bool l
 }
 
 void MailSession::out_of_time() {
+  if (phase_ == Phase::routing) return unlocated("nothing was heard of the store");
   if (phase_ == Phase::replaying)
     return unanswered(Fault::backend_silent, "the backend did not answer the login in time");
   if (login_->told != Fault::none) return ended_without_login({});
@@ -289,6 +329,7 @@ bool MailSession::say_farewell() {
 }
 
 bool MailSession::give_up() {
+  if (login_ && login_->lookup) roster_.desk.forget(login_->lookup);
   if (login_ && login_->attempt) login_->attempt->abandon();
   return login_ != nullptr;
 }

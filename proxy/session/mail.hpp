@@ -8,6 +8,7 @@
 
 #include "protocols/dialogue.hpp"
 #include "protocols/replay.hpp"
+#include "proxy/routing/router.hpp"
 #include "proxy/session/login_state.hpp"
 #include "proxy/session/session.hpp"
 
@@ -44,6 +45,11 @@ class MailSession final : public Session, protocols::DialogueEvents {
   void upgraded();
   void talk();
   void route();
+  void locate();
+  void ask_store(std::string identifier);
+  void looked_up(LookupAnswer answer);
+  void routed(Route route);
+  void unlocated(std::string_view detail);
   void replay(protocols::ReplayStep step, std::string out);
   void answered();
   void accepted_login();

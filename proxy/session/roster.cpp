@@ -7,6 +7,10 @@
 
 namespace postern::proxy {
 
+Roster::Roster(Loop& on) : loop(on), probes(on) {
+  loop.each_turn([this] { desk.flush(); });
+}
+
 void Roster::add(std::unique_ptr<Session> session) {
   Session* added = session.release();  // the list owns it until retire()
   added->next_ = first_;

@@ -10,6 +10,7 @@
 #include "proxy/backend/probe.hpp"
 #include "proxy/base/fault.hpp"
 #include "proxy/loop/loop.hpp"
+#include "proxy/routing/lookup_desk.hpp"
 #include "proxy/session/snapshot.hpp"
 
 namespace postern::proxy {
@@ -19,7 +20,7 @@ class Session;
 /// Used on its loop's thread alone.
 class Roster {
  public:
-  explicit Roster(Loop& on) : loop(on), probes(on) {}
+  explicit Roster(Loop& on);
   Roster(const Roster&) = delete;
   Roster& operator=(const Roster&) = delete;
   /// After clear().
@@ -39,6 +40,7 @@ class Roster {
 
   Loop& loop;
   Probes probes;
+  LookupDesk desk;  // for accounts that no table and no cache knows
 
  private:
   void look_whether_empty();

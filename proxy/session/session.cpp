@@ -24,6 +24,8 @@ namespace {
 constexpr size_t early_limit = 72 * 1024;
 /// After a last word or a broken leg, the other side has this long to take what was sent.
 constexpr uint64_t linger_ms = 1000;
+/// How late an answer of the store loop may come.
+constexpr uint64_t overdue_ms = 250;
 /// Less for a backend whose client is gone: together with what a bridge waits for its last words, a second.
 constexpr uint64_t bereaved_ms = 500;
 
@@ -88,6 +90,9 @@ void Session::enter(Phase phase) {
       return timer_.at(deadline_);
     case Phase::handshake:
       return timer_.at(std::min(deadline_, after(listener().conf.tls.timeout)));
+    case Phase::routing:  // what a lookup may take, and the way between two loops
+      deadline_ = after(roster_.snapshot()->config.mapping.lookup_timeout) + overdue_ms;
+      return watch_client();
     case Phase::replaying:
       deadline_ = after(settings().server.backend_timeout);
       return watch_client();
@@ -221,7 +226,7 @@ void Session::dial_failed(Fault fault, const std::string& detail) {
 
 /// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
 void Session::watch_client() {
-  const bool answering = phase_ == Phase::replaying;
+  const bool answering = phase_ != Phase::dialing;
   const uint64_t look = loop().now() + Bridge::look_ms;
   if (!client_.reading()) return timer_.at(answering ? std::min(deadline_, look) : look);
   if (answering) return timer_.at(deadline_);
@@ -291,6 +296,7 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
       client_clean_ = end == StreamEnd::eof;
       if (client_.queued()) return;  // what it said before is still being answered
       return client_ended();
+    case Phase::routing:
     case Phase::dialing:
     case Phase::replaying:
       if (broken) return close(Fault::client_gone, "while its backend was asked");
@@ -322,6 +328,7 @@ void Session::tick() {
       return close(Fault::tls_timeout, "no complete TLS handshake");
     case Phase::dialogue:
       return out_of_time();
+    case Phase::routing:
     case Phase::dialing:
     case Phase::replaying:
       if (!client_.reading() && client_.broken())

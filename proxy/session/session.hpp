@@ -48,19 +48,28 @@ class Session : StreamEvents, DialEvents, BridgeEvents {
           const conf::SocketAddress& local, Admission admission);
 
   /// They go forward, but for STARTTLS and for a login that a backend refused: those go back to the dialogue.
-  /// dialogue and replaying are those of a login alone.
-  enum class Phase : uint8_t { proxy_header, handshake, dialogue, dialing, replaying, bridging, closing };
+  /// dialogue, routing and replaying are those of a login alone.
+  enum class Phase : uint8_t {
+    proxy_header,
+    handshake,
+    dialogue,
+    routing,  // the account store is asked where the account is
+    dialing,
+    replaying,
+    bridging,
+    closing
+  };
 
   // --- what a kind of session brings --------------------------------------------------------------------
   /// Nothing stands between us and the client's protocol any more; also after a handshake of STARTTLS.
   virtual void client_ready() = 0;
-  /// The client's bytes, in dialogue, dialing and replaying.
+  /// The client's bytes, from dialogue to replaying.
   virtual void client_said(std::span<const uint8_t> plain) = 0;
   virtual void client_ended() {}    // in dialogue, in order, and it has taken all we had for it
   virtual void client_drained() {}  // in dialogue
   /// The client has sent as much ahead of its backend as we keep.
   [[nodiscard]] virtual bool ahead() const = 0;
-  virtual void out_of_time() {}  // in dialogue, and in replaying
+  virtual void out_of_time() {}  // in dialogue, routing and replaying
 
   [[nodiscard]] virtual uint32_t ttl() const;  // of hops
   virtual void begin_dial(Dial& dial, const Caller& caller);

@@ -101,10 +101,6 @@ TEST_CASE("a setup that only passes SMTP and LMTP through loads, refusals of thi
 TEST_CASE("what this build cannot serve is refused by name, after everything else was checked") {
   const Row rows[] = {
       {"listener.front.protocol: \"http\": not supported by this build yet", ""},
-      {"mapping.source: \"redis\": not supported by this build yet",
-       "[mapping.redis]\nurl = \"redis://h/0\"\n"},
-      {"mapping.source: \"sql\": not supported by this build yet",
-       "[mapping.sql]\nurl = \"sqlite:///x.db\"\nquery = \"q\"\n"},
       {"admin: not supported by this build yet",
        "[admin]\nbind = \"127.0.0.1:1\"\nbearer_token = \"0123456789abcdef0123456789abcdef\"\n"},
       {"http.route: not supported by this build yet", "[[http.route]]\nmatch = \"/**\"\n"},
@@ -115,10 +111,6 @@ TEST_CASE("what this build cannot serve is refused by name, after everything els
     std::string document = base_and(row.more);
     if (row.what.find("http\"") != std::string_view::npos)
       document = replaced(document, "= \"imap\"", "= \"http\"");
-    for (const char* source : {"redis", "sql"}) {
-      if (row.more.find(source) != std::string_view::npos)
-        document = replaced(document, "\"file\"", "\"" + std::string(source) + "\"");
-    }
     const Loaded loaded =
         load_text("test.toml", document, {}, {.refuse_unsupported = true, .touch_files = false});
     CHECK(lines_of(loaded).find(row.what) != std::string::npos);

@@ -237,9 +237,9 @@ inline const Rejection rejection_rows[] = {
     {"R-38", "@/M", "@/absent.tsv", "", "mapping.file.path", "absent.tsv\" cannot be read: No such file",
      "absent"},
     {"R-42", "source = \"file\"", "source = \"redis\"", "[mapping.redis]\nurl = \"ldap://x\"\n",
-     "mapping.redis.url", "is not a redis://", "ldap"},
+     "mapping.redis.url", "begins with none of redis://", "ldap"},
     {"R-42", "source = \"file\"", "source = \"sql\"", "[mapping.sql]\nurl = \"ldap://x\"\nquery = \"q\"\n",
-     "mapping.sql.url", "is not a postgres://", "ldap"},
+     "mapping.sql.url", "begins with none of postgres://", "ldap"},
     // HTTP routes
     {"R-43", "", "",
      "[[http.route]]\ndestination = \"legacy\"\n[destination.legacy.protocol.http]\nport = 80\ntls = "
