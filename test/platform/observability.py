@@ -18,6 +18,8 @@ import urllib.request
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEPLOY = f"{TOP}/deploy"
 FAILURES, PASSED = [], [0]
+STORE_METRICS = {"postern_store_up": "gauge", "postern_store_connections": "gauge", "postern_store_served_stale_total": "counter",
+                 "postern_store_snapshot_age_seconds": "gauge"}
 IDENTIFIER = re.compile(r"(?:postern_|process_|postern:)[A-Za-z0-9_:]+")
 
 
@@ -46,7 +48,21 @@ def backend(server):
                 peer.sendall(data)
 
 
-def scrape(binary, folder):
+def store_of(binary, folder):
+    """[mapping] with an account store that this binary can ask, if there is one; nobody answers at its address."""
+    for mapping in ({"source": "redis", "redis": {"url": "redis://127.0.0.1:9/0"}},
+                    {"source": "sql", "sql": {"url": f"sqlite://{folder}/absent.db", "query": "SELECT 1"}},
+                    {"source": "sql", "sql": {"url": "postgres://127.0.0.1:9/x", "query": "SELECT 1"}}):
+        probe = f"{folder}/probe.yaml"
+        with open(probe, "w", encoding="utf-8") as f:
+            json.dump({"mapping": mapping}, f)
+        done = subprocess.run([binary, "check", probe], capture_output=True, text=True, check=False)
+        if "was made without" not in done.stderr:
+            return mapping | {"snapshot": f"{folder}/answers"}
+    return None
+
+
+def scrape(binary, folder, mapping=None):
     """{metric: {"type": ..., "labels": set}} of a daemon that has served a session of every kind it counts."""
     server = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=backend, args=(server,), daemon=True).start()
@@ -59,7 +75,7 @@ def scrape(binary, folder):
                    "tls": {"certificate": {"x": {"cert": f"{folder}/cert", "key": f"{folder}/key"}}},
                    "listener": {"mx": {"protocol": "smtp", "bind": f"127.0.0.1:{smtp}", "tls": "plain"},
                                 "imap": {"protocol": "imap", "bind": f"127.0.0.1:{imap}", "tls": "starttls"}},
-                   "mapping": {"source": "file", "file": {"path": f"{folder}/accounts"}},
+                   "mapping": mapping or {"source": "file", "file": {"path": f"{folder}/accounts"}},
                    "routing": {"default_destination": "d", "smtp_passthrough_destination": "d"},
                    "destination": {"d": {"host": "127.0.0.1", "tls_server_name": "d.test", "protocol": {
                        p: {"port": server.getsockname()[1], "tls": "plain"} for p in ("smtp", "lmtp")} | {
@@ -70,7 +86,7 @@ def scrape(binary, folder):
         url = f"http://127.0.0.1:{metrics}"
         for _ in range(200):
             try:
-                urllib.request.urlopen(f"{url}/readyz", timeout=2).close()
+                urllib.request.urlopen(f"{url}/healthz", timeout=2).close()
                 break
             except OSError:
                 time.sleep(0.05)
@@ -165,7 +181,15 @@ def main(binary):
     with open(f"{DEPLOY}/observability.md", encoding="utf-8") as f:
         document = f.read()
     with tempfile.TemporaryDirectory() as folder:
-        known = scrape(os.path.abspath(binary), folder)
+        binary = os.path.abspath(binary)
+        known = scrape(binary, folder)
+        store = store_of(binary, folder)
+        if store:
+            known |= scrape(binary, folder, store)
+        else:
+            print("the binary was made without any account store: what such a store has to show is taken for granted")
+            for name, kind in STORE_METRICS.items():
+                known[name] = {"type": kind, "labels": {"job", "instance"}}
         check(len(known) > 25, f"only {len(known)} metrics were exported")
         recorded = {}
         for rule in rules:
