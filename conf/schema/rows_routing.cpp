@@ -8,7 +8,6 @@ namespace {
 
 constexpr Limits positive = {.min = 1};
 constexpr Limits filled_text = {.check = check_filled};
-constexpr Limits needed_text = {.required = true, .check = check_filled};
 
 constexpr std::array<Word<ExtractFrom>, 4> extract_sources = {{{"authorization", ExtractFrom::authorization},
                                                                {"query", ExtractFrom::query},
