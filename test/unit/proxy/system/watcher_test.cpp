@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "proxy/system/watch_plan.hpp"
+#include "test/unit/pace.hpp"
 
 using namespace postern::proxy;
 using namespace std::chrono_literals;
