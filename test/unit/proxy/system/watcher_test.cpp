@@ -305,7 +305,7 @@ TEST_CASE("ten thousand files cost one watch a directory, and little time") {
   Watching w;
   const auto begin = Clock::now();
   w.watcher->watch(files);
-  CHECK(Clock::now() - begin < 2s);
+  CHECK(Clock::now() - begin < (postern::slow_machine() ? 20s : 2s));
   scratch.write("d7/777", "changed");
   CHECK(w.wait() == Reports{{scratch.path("d7/777")}});
 }
