@@ -125,7 +125,7 @@ std::string Server::status() const {
   status.log_dropped = log::dropped();
   status.accept_pauses = sum(counters_->workers, [](const WorkerCells& w) { return w.accept_pauses.get(); });
   if (const auto seen = observe_store()) {
-    Status::Store& store = status.store.emplace();
+    Status::Store& store = status.store.emplace(Status::Store{});  // clang takes it for one without a default
     store.name = seen->name;
     store.up = seen->up;
     store.error = seen->error;
