@@ -276,7 +276,10 @@ struct MetricsConf {
 };
 
 // clang-tidy 14 sees the loop over `capabilities` in the defaulted comparison.
-struct Config {      // NOLINT(bugprone-reserved-identifier)
+struct Config {  // NOLINT(bugprone-reserved-identifier)
+  /// No aggregate: where the members of one are initialized in place and one throws, g++ 12 destroys elements
+  /// of `capabilities` that were never made.
+  Config() = default;
   std::string file;  // where it came from
   ServerConf server;
   TlsPolicy server_tls;  // effective defaults, for what is no listener

@@ -89,9 +89,11 @@ Loaded load(const std::string& path, const Environment& environment, const LoadO
     loaded.problems.add("", text.error().text);
     return loaded;
   }
-  Loaded loaded = load_text(path, *text, environment, options);
-  wipe(*text);  // keys and tokens may stand in it
-  return loaded;
+  struct Wiped {
+    std::string& text;
+    ~Wiped() { wipe(text); }
+  } const wiped{*text};  // keys and tokens may stand in it
+  return load_text(path, *text, environment, options);
 }
 
 Loaded load_text(const std::string& name, std::string_view text, const Environment& environment,

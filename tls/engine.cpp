@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <new>
 
 #include "conf/address.hpp"
 #include "conf/names.hpp"
@@ -177,7 +178,7 @@ Verdict Engine::Impl::open_server() {
   host = said.server_name;
   slot = listener.pool->slot(listener.choose(said));
   if (slot) ssl.reset(wolfSSL_new(slot->context.get()));
-  if (!ssl) return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
+  if (!ssl) return refuse(Failure::memory, Alert::internal_error, "the TLS library is out of memory");
   attach(ssl.get(), this);
   if (said.early_data) early_left = most_early_data;
   if (slot->rsa) RsaPower::offer(ssl.get());
@@ -186,7 +187,7 @@ Verdict Engine::Impl::open_server() {
     std::string list(protocol);
     if (wolfSSL_UseALPN(ssl.get(), list.data(), static_cast<unsigned>(list.size()),
                         WOLFSSL_ALPN_FAILED_ON_MISMATCH) != WOLFSSL_SUCCESS)
-      return refuse(Failure::protocol, Alert::internal_error, "the TLS library is out of memory");
+      return refuse(Failure::memory, Alert::internal_error, "the TLS library is out of memory");
   }
   server.reset();
   return {Failure::none, ""};
@@ -233,7 +234,7 @@ void Engine::Impl::look_at_ticket() {
   wolfSSL_set_SessionTicket(ssl.get(), nullptr, 0);
 }
 
-Progress Engine::handshake(Input& in, Outbox& out) {
+Progress Engine::handshake(Input& in, Outbox& out) noexcept try {
   Impl& my = *impl_;
   if (failure_ != Failure::none) return Progress::failed;
   if (my.established) return Progress::established;
@@ -268,9 +269,15 @@ Progress Engine::handshake(Input& in, Outbox& out) {
   }
   if (const Verdict verdict = my.finish(); verdict.failure != Failure::none) return broken(verdict);
   return Progress::established;
+} catch (const std::bad_alloc&) {
+  append_alert(out, Alert::internal_error);
+  failure_ = Failure::memory;
+  impl_->error = "out of memory";
+  impl_->hello.reset();
+  return Progress::failed;
 }
 
-ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment moment) {
+ReadResult Engine::read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment moment) noexcept {
   Impl& my = *impl_;
   ReadResult result;
   if (failure_ != Failure::none || !my.established) return {0, ReadEnd::failed};
@@ -322,7 +329,7 @@ size_t Engine::held() const {
   return sizeof(Engine) + sizeof(Impl) + hello + static_cast<size_t>(std::max<int64_t>(my.allocated, 0));
 }
 
-bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {
+bool Engine::write(std::span<const uint8_t> plain, Outbox& out) noexcept {
   Impl& my = *impl_;
   if (failure_ != Failure::none || !my.established || my.closed) return false;
   const Impl::Call call(my, nullptr, out);
@@ -345,7 +352,7 @@ bool Engine::write(std::span<const uint8_t> plain, Outbox& out) {
   return true;
 }
 
-void Engine::close(Outbox& out) {
+void Engine::close(Outbox& out) noexcept {
   Impl& my = *impl_;
   if (failure_ != Failure::none || !my.established || my.closed) return;
   const Impl::Call call(my, nullptr, out);
@@ -396,13 +403,18 @@ void Engine::renew(std::unique_ptr<Resumption>& kept) const {
   if (!tls13 && !resumes_tls12) return;
   WOLFSSL_SESSION* session = wolfSSL_get1_session(ssl);
   if (!session) return;
-  auto keep = std::make_unique<SavedSession>();
-  keep->session = wolfSSL_SESSION_dup(session);
+  WOLFSSL_SESSION* const copy = wolfSSL_SESSION_dup(session);
   wolfSSL_SESSION_free(session);
-  if (!keep->session) return;
+  if (!copy) return;
+  const auto drop = [](WOLFSSL_SESSION* unused) { wolfSSL_SESSION_free(unused); };
+  std::unique_ptr<WOLFSSL_SESSION, decltype(drop)> owned(copy, drop);
+  auto keep = std::make_unique<SavedSession>();
   keep->context = my.client->impl().id;
   keep->host = my.host;
-  kept = std::make_unique<Resumption>(keep.release());
+  auto made = std::make_unique<Resumption>(nullptr);
+  keep->session = owned.release();
+  made->session_ = keep.release();
+  kept = std::move(made);
 }
 
 Resumption::~Resumption() {
@@ -432,6 +444,8 @@ std::string_view name(Failure failure) {
       return "protocol";
     case Failure::key_updates:
       return "key_updates";
+    case Failure::memory:
+      return "memory";
   }
   return "";
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // One TLS conversation over memory: ciphertext in, plaintext out and the reverse. No socket, no clock,
-// no thread. The caller owns the order of calls: handshake until established, then read and write.
+// no thread. The caller owns the order of calls: handshake until established, then read and write. Want of
+// memory is a failure like others; only those who make a conversation throw.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +49,7 @@ enum class Failure : uint8_t {
   alert,        // the peer sent a fatal alert
   protocol,     // anything else against the rules
   key_updates,  // more of them than anybody needs
+  memory,       // there was none for it
 };
 std::string_view name(Failure);
 
@@ -76,14 +78,15 @@ class Engine {
 
   /// Call with empty input to start the client side. Bytes left in `in` when established are application
   /// data. After `failed`, `out` may hold an alert worth sending.
-  [[nodiscard]] Progress handshake(Input& in, Outbox& out);
+  [[nodiscard]] Progress handshake(Input& in, Outbox& out) noexcept;
   /// Decrypts until `in` is used up or `plain` is full. May append to `out` (KeyUpdate answers, alerts).
   /// `plain` must not overlap `in`; behind the bytes that are reported it may be written to as well.
-  [[nodiscard]] ReadResult read(Input& in, std::span<uint8_t> plain, Outbox& out, Moment moment = {});
+  [[nodiscard]] ReadResult read(Input& in, std::span<uint8_t> plain, Outbox& out,
+                                Moment moment = {}) noexcept;
   /// Encrypts all of `plain`. False: fatal, error() says why.
-  [[nodiscard]] bool write(std::span<const uint8_t> plain, Outbox& out);
+  [[nodiscard]] bool write(std::span<const uint8_t> plain, Outbox& out) noexcept;
   /// Queues close_notify, once. The read side stays open.
-  void close(Outbox& out);
+  void close(Outbox& out) noexcept;
 
   [[nodiscard]] bool is_client() const;
   /// Memory this conversation takes now, the library's included.
@@ -125,6 +128,7 @@ class Resumption {
   [[nodiscard]] void* get() const { return session_; }
 
  private:
+  friend class Engine;
   void* session_;
 };
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Reading copies from what the caller gave, writing always appends: neither blocks, neither fails.
+// Reading copies from what the caller gave, writing appends: neither blocks, and only want of memory makes
+// writing fail. The library is C: no exception may pass through it.
 #include "tls/engine_io.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <new>
 
 #include "tls/der.hpp"
 
@@ -36,8 +38,9 @@ int receive(WOLFSSL* /*ssl*/, char* to, int wanted, void* user) {
 int send(WOLFSSL* /*ssl*/, char* from, int size, void* user) {
   Channel& channel = channel_of(user);
   if (size <= 0 || !channel.out) return WOLFSSL_CBIO_ERR_GENERAL;
-  channel.out->append(reinterpret_cast<const uint8_t*>(from), static_cast<size_t>(size));
-  return size;
+  if (channel.out->append(reinterpret_cast<const uint8_t*>(from), static_cast<size_t>(size))) return size;
+  channel.starved = true;
+  return WOLFSSL_CBIO_ERR_GENERAL;
 }
 
 struct AlertRow {
@@ -150,8 +153,8 @@ constexpr ErrorRow error_rows[] = {
     {PARSE_ERROR, Failure::protocol, "a malformed message", Alert::unexpected_message},
     {INCOMPLETE_DATA, Failure::protocol, "a malformed message", Alert::decode_error},
     {SECURE_RENEGOTIATION_E, Failure::protocol, "a renegotiation", Alert::handshake_failure},
-    {MEMORY_E, Failure::protocol, "out of memory", Alert::internal_error},
-    {MEMORY_ERROR, Failure::protocol, "out of memory", Alert::internal_error},
+    {MEMORY_E, Failure::memory, "out of memory", Alert::internal_error},
+    {MEMORY_ERROR, Failure::memory, "out of memory", Alert::internal_error},
 };
 
 /// The library goes on trusting what stands above a leaf it accepted, and never looks at the end of its life
@@ -162,6 +165,27 @@ void note_intermediates(const WOLFSSL_X509_STORE_CTX& peer, const TrustStore::Im
     const auto facts = read_certificate({peer.certs[i].buffer, peer.certs[i].length});
     if (facts && facts->not_after >= now) trust.trusted_until(facts->not_after);
   }
+}
+
+/// Whether the certificate is what we want to see.
+bool accepts(bool library_accepts, const WOLFSSL_X509_STORE_CTX& store, Channel& channel) {
+  const bool pinned = channel.demands->pin.has_value();
+  if (store.error_depth != 0) {
+    // Above the leaf: with a pin nothing there matters; without, the library's word stands.
+    return pinned || library_accepts;
+  }
+  if (store.totalCerts < 1 || !store.certs || !store.certs[0].buffer) return false;
+  const std::span<const uint8_t> leaf(store.certs[0].buffer, store.certs[0].length);
+  if (pinned) {
+    channel.leaf_passed = sha256(leaf) == *channel.demands->pin;
+    if (!channel.leaf_passed) channel.refusal = "pin mismatch";
+    return channel.leaf_passed;
+  }
+  if (!library_accepts) return false;
+  note_intermediates(store, channel.demands->trust->impl());
+  channel.leaf_passed = names_host(leaf, channel.host);
+  if (!channel.leaf_passed) channel.refusal = "name does not match";
+  return channel.leaf_passed;
 }
 
 }  // namespace
@@ -184,30 +208,19 @@ void attach(WOLFSSL* ssl, Channel* channel) {
 int verify_peer(int library_accepts, WOLFSSL_X509_STORE_CTX* store) {
   if (!store->userCtx) return 0;
   Channel* const channel = &channel_of(store->userCtx);
-  if (!channel->demands) return 0;
-  const bool pinned = channel->demands->pin.has_value();
-  if (store->error_depth != 0) {
-    // Above the leaf: with a pin nothing there matters; without, the library's word stands.
-    return pinned ? 1 : library_accepts;
+  try {
+    return channel->demands ? accepts(library_accepts != 0, *store, *channel) : 0;
+  } catch (const std::bad_alloc&) {
+    channel->starved = true;
+    return 0;
   }
-  if (store->totalCerts < 1 || !store->certs || !store->certs[0].buffer) return 0;
-  const std::span<const uint8_t> leaf(store->certs[0].buffer, store->certs[0].length);
-  if (pinned) {
-    channel->leaf_passed = sha256(leaf) == *channel->demands->pin;
-    if (!channel->leaf_passed) channel->refusal = "pin mismatch";
-    return channel->leaf_passed;
-  }
-  if (!library_accepts) return 0;
-  note_intermediates(*store, channel->demands->trust->impl());
-  channel->leaf_passed = names_host(leaf, channel->host);
-  if (!channel->leaf_passed) channel->refusal = "name does not match";
-  return channel->leaf_passed;
 }
 
 Verdict judge(WOLFSSL* ssl, int error, const Channel& channel) {
 #ifdef OPENSSL_EXTRA  // a distribution's build keeps a queue of errors for each thread, which we never read
   wolfSSL_ERR_clear_error();
 #endif
+  if (channel.starved) return {Failure::memory, "out of memory", Alert::internal_error};
   if (channel.refusal) return {Failure::certificate, channel.refusal, Alert::bad_certificate};
   if (channel.flood != postern_no_flood)
     return {Failure::key_updates,

@@ -28,6 +28,7 @@ struct Channel : Conversation {
   uint32_t window = 0;   // when the second began in which key updates are counted, in milliseconds
   bool backlog = false;  // during a call: our earlier output has not left
   bool leaf_passed = false;
+  bool starved = false;           // a call-back found no memory
   uint8_t ticket_generation = 0;  // server: resumptions in a row that led here
 };
 

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <span>
+#include <utility>
 
 namespace postern::tls {
 
@@ -20,19 +22,35 @@ struct Input {
 };
 
 /// Invariant: bytes()[0, size) is what engines appended since the last clear(). Grows, never shrinks by
-/// itself: a turn's input bounds it (16 KiB of plaintext and the 21 bytes around them make a record).
+/// itself: a turn's input bounds it (16 KiB of plaintext and the 21 bytes around them make a record). Without
+/// memory to grow it says so and stays as it is: the library that writes here knows no exceptions.
 class Outbox {
  public:
   Outbox() = default;
   /// Room from the start, so that a first burst need not grow it step by step.
   explicit Outbox(size_t capacity) : data_(new uint8_t[capacity]), capacity_(capacity) {}
-  void append(const uint8_t* data, size_t n) {
-    if (n == 0) return;
-    std::memcpy(reserve(n), data, n);
+  /// False: there was no memory.
+  bool append(const uint8_t* data, size_t n) noexcept {
+    if (n == 0) return true;
+    uint8_t* const to = room(n);
+    if (!to) return false;
+    std::memcpy(to, data, n);
     size_ += n;
+    return true;
   }
-  /// Room for `n` bytes behind the others; what is put there counts after added().
-  uint8_t* room(size_t n) { return reserve(n); }
+  /// Room for `n` bytes behind the others, or null; what is put there counts after added().
+  uint8_t* room(size_t n) noexcept {
+    if (size_ + n > capacity_) {
+      size_t wanted = capacity_ ? capacity_ : 4096;
+      while (wanted < size_ + n) wanted *= 2;
+      std::unique_ptr<uint8_t[]> bigger(new (std::nothrow) uint8_t[wanted]);
+      if (!bigger) return nullptr;
+      if (size_) std::memcpy(bigger.get(), data_.get(), size_);
+      data_ = std::move(bigger);
+      capacity_ = wanted;
+    }
+    return data_.get() + size_;
+  }
   void added(size_t n) { size_ += n; }
   [[nodiscard]] std::span<const uint8_t> bytes() const { return {data_.get(), size_}; }
   [[nodiscard]] bool empty() const { return size_ == 0; }
@@ -40,17 +58,6 @@ class Outbox {
   void clear() { size_ = 0; }
 
  private:
-  uint8_t* reserve(size_t n) {
-    if (size_ + n > capacity_) {
-      size_t wanted = capacity_ ? capacity_ : 4096;
-      while (wanted < size_ + n) wanted *= 2;
-      std::unique_ptr<uint8_t[]> bigger(new uint8_t[wanted]);
-      if (size_) std::memcpy(bigger.get(), data_.get(), size_);
-      data_ = std::move(bigger);
-      capacity_ = wanted;
-    }
-    return data_.get() + size_;
-  }
   std::unique_ptr<uint8_t[]> data_;
   size_t size_ = 0;
   size_t capacity_ = 0;

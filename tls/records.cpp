@@ -32,9 +32,10 @@ size_t open_record(WOLFSSL* ssl, Input& in, std::span<uint8_t> plain) {
 size_t seal_record(WOLFSSL* ssl, std::span<const uint8_t> plain, Outbox& out) {
   if (plain.empty()) return 0;
   const size_t size = std::min(plain.size(), longest);
-  const size_t sealed =
-      postern_seal_record(ssl, plain.data(), static_cast<unsigned>(size), out.room(size + around),
-                          size >= bulk_enough ? bulk_sealer() : nullptr);
+  uint8_t* const room = out.room(size + around);
+  if (!room) return 0;
+  const size_t sealed = postern_seal_record(ssl, plain.data(), static_cast<unsigned>(size), room,
+                                            size >= bulk_enough ? bulk_sealer() : nullptr);
   if (sealed != 0) out.added(sealed + around);
   return sealed;
 }

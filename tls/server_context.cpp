@@ -79,7 +79,8 @@ std::shared_ptr<const ServerSlot> ServerPool::slot(
   const auto found = places_.find(certificate.get());
   if (found == places_.end()) return nullptr;
   Place& place = found->second;
-  std::call_once(place.once, [&] { place.slot = build(certificate); });
+  const std::lock_guard lock(place.mutex);
+  if (!place.slot) place.slot = build(certificate);  // null without memory: the next one tries again
   return place.slot;
 }
 

@@ -54,7 +54,7 @@ class ServerPool {
 
  private:
   struct Place {
-    std::once_flag once;
+    std::mutex mutex;
     std::shared_ptr<const ServerSlot> slot;
   };
   [[nodiscard]] std::shared_ptr<const ServerSlot> build(

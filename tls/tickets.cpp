@@ -207,11 +207,11 @@ bool TicketKeys::Impl::forget(Clock::time_point now) {
 TicketKeys::TicketKeys() : impl_(std::make_unique<Impl>()) {}
 TicketKeys::~TicketKeys() = default;
 
-void TicketKeys::adopt(TicketPlan plan, Clock::time_point now) {
+void TicketKeys::adopt(TicketPlan plan, Clock::time_point now) noexcept {
   Impl& my = *impl_;
   const bool had_file = my.conf.enable && !my.conf.file.empty();
-  my.conf = plan.conf;
-  my.warning = plan.warning;
+  std::swap(my.conf, plan.conf);
+  my.warning.swap(plan.warning);
   if (!my.conf.enable) {
     wipe_all(my.keys);
   } else if (!my.conf.file.empty()) {

@@ -55,7 +55,8 @@ class TicketKeys {
   TicketKeys& operator=(const TicketKeys&) = delete;
 
   /// The plan's settings and keys hold from now on; own keys go on over it. Cannot fail.
-  void adopt(TicketPlan plan, std::chrono::system_clock::time_point now = std::chrono::system_clock::now());
+  void adopt(TicketPlan plan,
+             std::chrono::system_clock::time_point now = std::chrono::system_clock::now()) noexcept;
   /// Re-reads the file, or makes a new own key when the first is older than `rotate`; wipes outlived ones.
   /// True if the keys changed; after an error they are as they were.
   conf::Result<bool> refresh(std::chrono::system_clock::time_point now);

@@ -8,12 +8,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <new>
 #include <utility>
 
 #include "protocols/proxy_header.hpp"
 #include "proxy/backend/probe.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/loop/loop.hpp"
+#include "proxy/loop/loop_memory.hpp"
 #include "proxy/observe/tls_counting.hpp"
 
 namespace postern::proxy {
@@ -31,6 +33,11 @@ std::string group_in_header(std::string_view group) {
     std::ranges::transform(name, name.begin(),
                            [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return name;
+}
+
+void discard(uv_tcp_t* tcp) {
+  uv_close(reinterpret_cast<uv_handle_t*>(tcp),
+           [](uv_handle_t* handle) { delete reinterpret_cast<uv_tcp_t*>(handle); });
 }
 
 }  // namespace
@@ -53,7 +60,12 @@ Dial::Dial(Probes& probes, std::shared_ptr<const BackendPolicy> policy,
       caller_(caller),
       owner_(owner),
       timer_(
-          *probes.loop.timers, [](void* self) { static_cast<Dial*>(self)->tick(); }, this),
+          *probes.loop.timers,
+          [](void* data) noexcept {
+            auto* const self = static_cast<Dial*>(data);
+            self->safely([self] { self->tick(); });
+          },
+          this),
       began_(uv_hrtime()),
       window_end_(loop_.now() + policy_->timeout_ms),
       retries_left_(policy_->connect_retries),
@@ -78,12 +90,21 @@ void Dial::start() {
 }
 
 /// The trial that this login has waited for.
-void Dial::probe_over(bool up) {
-  if (!up) return fail(Fault::breaker_open, "destination is marked down, and still does not answer");
-  round();
+void Dial::probe_over(bool up) noexcept {
+  safely([&] {
+    if (!up) return fail(Fault::breaker_open, "destination is marked down, and still does not answer");
+    round();
+  });
 }
 
-void Dial::cancel() {
+void Dial::starved() noexcept {
+  if (told_) return;
+  cancel();
+  over_ = told_ = true;
+  owner_.dial_failed(Fault::memory, "no memory");  // so short that it takes none
+}
+
+void Dial::cancel() noexcept {
   if (over_) return;
   over_ = true;
   if (attempt_) attempt_->abandon();
@@ -97,49 +118,60 @@ void Dial::cancel() {
 
 /// False: it has failed already, and the failure is noted.
 bool Dial::connect(int fd) {
-  auto* tcp = new uv_tcp_t;
+  std::unique_ptr<Connecting> begun(new (std::nothrow) Connecting);
+  auto* tcp = begun && can_watch(*loop_.uv(), fd) ? new (std::nothrow) uv_tcp_t : nullptr;
+  if (!tcp) {
+    ::close(fd);
+    note_failure(Fault::memory, "no memory");
+    return false;
+  }
   uv_tcp_init(loop_.uv(), tcp);
   tcp->data = nullptr;
-  const auto discard = [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); };
   if (const int status = uv_tcp_open(tcp, fd); status != 0) {
     ::close(fd);
-    uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
+    discard(tcp);
     note_failure(Fault::connect, uv_strerror(status));
     return false;
   }
-  auto* begun = new Connecting;
   begun->tcp = tcp;
   begun->dial = this;
-  begun->request.data = begun;
+  begun->request.data = begun.get();
   sockaddr_storage address{};
   target_.to(address);
   const auto done = [](uv_connect_t* request, int status) {
     const std::unique_ptr<Connecting> self(static_cast<Connecting*>(request->data));
-    if (!self->dial) return;  // given up; the handle is closing
-    self->dial->connecting_ = nullptr;
-    if (status == 0) return self->dial->connected(self->tcp);
-    uv_close(reinterpret_cast<uv_handle_t*>(self->tcp),
-             [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
-    self->dial->attempt_failed(
-        Fault::connect, fmt::format("connect {}: {}", self->dial->target_.text(), uv_strerror(status)));
+    Dial* const dial = self->dial;
+    if (!dial) return;  // given up; the handle is closing
+    dial->connecting_ = nullptr;
+    dial->safely([&] { dial->connect_over(self->tcp, status); });
   };
   const int status = uv_tcp_connect(&begun->request, tcp, reinterpret_cast<const sockaddr*>(&address), done);
   if (status != 0) {
-    delete begun;
-    uv_close(reinterpret_cast<uv_handle_t*>(tcp), discard);
+    discard(tcp);
     note_failure(Fault::connect, fmt::format("connect {}: {}", target_.text(), uv_strerror(status)));
     return false;
   }
-  connecting_ = begun;
+  connecting_ = begun.release();
   return true;
 }
 
+void Dial::connect_over(uv_tcp_t* tcp, int status) {
+  StreamEvents& events = *this;
+  if (status == 0) stream_.reset(new (std::nothrow) Stream(loop_, events));
+  if (status == 0 && stream_) {
+    stream_->adopt(tcp);
+    return connected();
+  }
+  discard(tcp);
+  if (status == 0) return attempt_failed(Fault::memory, "no memory");
+  attempt_failed(Fault::connect, fmt::format("connect {}: {}", target_.text(), uv_strerror(status)));
+}
+
 /// Forgets what an attempt got to; the next begins from nothing.
-void Dial::drop_attempt() {
+void Dial::drop_attempt() noexcept {
   if (connecting_) {
     connecting_->dial = nullptr;
-    uv_close(reinterpret_cast<uv_handle_t*>(connecting_->tcp),
-             [](uv_handle_t* h) { delete reinterpret_cast<uv_tcp_t*>(h); });
+    discard(connecting_->tcp);
     connecting_ = nullptr;
   }
   if (stream_) {
@@ -170,10 +202,7 @@ std::string Dial::proxy_header() const {
   return protocols::write_proxy_header(out);
 }
 
-void Dial::connected(uv_tcp_t* tcp) {
-  StreamEvents& events = *this;
-  stream_ = std::make_unique<Stream>(loop_, events);
-  stream_->adopt(tcp);
+void Dial::connected() {
   const std::string header = proxy_header();
   if (leg_->tls == conf::TlsMode::implicit) return start_tls(header);
   const std::span bytes(reinterpret_cast<const uint8_t*>(header.data()), header.size());
@@ -210,13 +239,15 @@ bool Dial::again_in_full() {
   return true;
 }
 
-void Dial::stream_secured(Stream& stream) {
+void Dial::stream_secured(Stream& stream) noexcept {
   timer_.at(attempt_end_);
   count_handshake(loop_.cells.backend, stream.tls()->facts());
-  if (!opening_begun_) return established();
-  std::string out;
-  const protocols::ReplayStep step = opening_->tls_started(out);
-  converse(step, out);
+  safely([this] {
+    if (!opening_begun_) return established();
+    std::string out;
+    const protocols::ReplayStep step = opening_->tls_started(out);
+    converse(step, out);
+  });
 }
 
 // --- the conversation -------------------------------------------------------------------------------
@@ -230,8 +261,11 @@ void Dial::established() {
   stream_->read(true);  // the backend speaks first
 }
 
-void Dial::stream_data(Stream&, std::span<const uint8_t> plain) {
-  if (!opening_begun_) return;
+void Dial::stream_data(Stream&, std::span<const uint8_t> plain) noexcept {
+  if (opening_begun_) safely([&] { heard(plain); });
+}
+
+void Dial::heard(std::span<const uint8_t> plain) {
   input_.append(plain);
   std::string out;
   const protocols::ReplayStep step = opening_->advance(input_, out);
@@ -255,7 +289,12 @@ void Dial::converse(protocols::ReplayStep step, const std::string& out) {
   }
 }
 
-void Dial::stream_ended(Stream& stream, StreamEnd end) {
+void Dial::stream_ended(Stream& stream, StreamEnd end) noexcept {
+  safely([&] { ended(stream, end); });
+}
+
+void Dial::ended(Stream& stream, StreamEnd end) {
+  if (stream.starved()) return attempt_failed(Fault::memory, "out of memory");
   if (end != StreamEnd::tls) {
     if (again_in_full()) return;
     return shaking()
@@ -306,6 +345,7 @@ void Dial::note_failure(Fault fault, std::string detail) {
 }
 
 void Dial::attempt_failed(Fault fault, std::string detail) {
+  if (stream_ && stream_->starved()) fault = Fault::memory;
   if (stream_ && stream_->tls() && stream_->tls()->offers_resumption()) resume().kept.reset();
   drop_attempt();
   note_failure(fault, std::move(detail));
@@ -333,7 +373,8 @@ void Dial::again_or_fail() {
 void Dial::fail(Fault fault, const std::string& detail) {
   over_ = true;
   timer_.stop();
-  if (attempt_) attempt_->failure(fault, detail);
+  if (attempt_) best_effort([&] { attempt_->failure(fault, detail); });
+  told_ = true;
   owner_.dial_failed(fault, detail);
 }
 
@@ -341,7 +382,10 @@ void Dial::succeed() {
   over_ = true;
   timer_.stop();
   stream_->read(false);
-  if (!attempt_) return owner_.dialed({std::move(stream_), {}, nullptr});
+  if (!attempt_) {
+    told_ = true;
+    return owner_.dialed({std::move(stream_), {}, nullptr});
+  }
   if (!opening_) attempt_->success();  // else the answer to the login tells
   const uint64_t took = (connected_at_ - began_) / 1000;
   destination_->counters->workers[loop_.index].connect.observe(connect_bounds, took);
@@ -357,6 +401,7 @@ void Dial::succeed() {
                                      {"destination", destination_->conf.name},
                                      {"backend", target_.text()},
                                      {"secs", static_cast<double>(took) / 1e6}});
+  told_ = true;
   owner_.dialed({std::move(stream_), std::move(input_), std::move(attempt_)});
 }
 

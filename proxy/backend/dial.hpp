@@ -18,6 +18,7 @@
 #include "proxy/backend/leg.hpp"
 #include "proxy/backend/probe_waiter.hpp"
 #include "proxy/base/fault.hpp"
+#include "proxy/base/guard.hpp"
 #include "proxy/loop/resolver.hpp"
 #include "proxy/loop/stream.hpp"
 #include "proxy/loop/timers.hpp"
@@ -30,8 +31,8 @@ class Probes;
 class DialEvents {
  public:
   /// The last thing a Dial does; it may be destroyed from here.
-  virtual void dialed(Leg leg) = 0;
-  virtual void dial_failed(Fault fault, const std::string& detail) = 0;
+  virtual void dialed(Leg leg) noexcept = 0;
+  virtual void dial_failed(Fault fault, const std::string& detail) noexcept = 0;
 
  protected:
   ~DialEvents() = default;
@@ -53,9 +54,9 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
     attempt_.reset();
     in_full_ = true;  // it shows that a whole handshake works, certificate included
   }
-  void start();
+  void start();  // may throw: then its owner, who called, gives it up
   /// Gives up without a word: the client left. Nothing is recorded. Idempotent.
-  void cancel();
+  void cancel() noexcept;
 
   [[nodiscard]] const conf::SocketAddress& backend() const { return target_; }  // last address tried
 
@@ -63,13 +64,22 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   struct Connecting;
 
   // Resolver::Waiter
-  void name_learned() override { look_up(); }
-  void probe_over(bool up) override;
+  void name_learned() noexcept override {
+    safely([this] { look_up(); });
+  }
+  void probe_over(bool up) noexcept override;
   // StreamEvents, until the stream is handed over
-  void stream_secured(Stream& stream) override;
-  void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
-  void stream_ended(Stream& stream, StreamEnd end) override;
-  void stream_drained(Stream&) override {}
+  void stream_secured(Stream& stream) noexcept override;
+  void stream_data(Stream& stream, std::span<const uint8_t> plain) noexcept override;
+  void stream_ended(Stream& stream, StreamEnd end) noexcept override;
+  void stream_drained(Stream&) noexcept override {}
+
+  /// Every way into a dial but start() leads through here. Without memory it fails.
+  template <class Work>
+  void safely(Work&& work) noexcept {
+    guarded(work, [this](const char*) { starved(); });
+  }
+  void starved() noexcept;
 
   void round();
   void look_up();
@@ -78,7 +88,10 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   void next_address();
   int open_socket();
   bool connect(int fd);
-  void connected(uv_tcp_t* tcp);
+  void connect_over(uv_tcp_t* tcp, int status);
+  void connected();
+  void heard(std::span<const uint8_t> plain);
+  void ended(Stream& stream, StreamEnd end);
   void start_tls(std::string_view prefix);
   bool again_in_full();
   [[nodiscard]] Resume& resume() const;
@@ -90,7 +103,7 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   void again_or_fail();
   void fail(Fault fault, const std::string& detail);
   void succeed();
-  void drop_attempt();
+  void drop_attempt() noexcept;
   [[nodiscard]] bool shaking() const { return stream_ && stream_->tls() && !stream_->secured(); }
   [[nodiscard]] std::string proxy_header() const;
   [[nodiscard]] uint64_t window() const;
@@ -115,6 +128,7 @@ class Dial final : Resolver::Waiter, ProbeWaiter, StreamEvents {
   bool pausing_ = false;   // between two rounds
   bool retrying_ = false;  // the addresses of an earlier round have failed
   bool over_ = false;
+  bool told_ = false;                 // its owner has heard of the end
   std::unique_ptr<Attempt> attempt_;  // null: a trial of our own
 
   Addresses addresses_;  // null: not known yet

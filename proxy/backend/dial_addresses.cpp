@@ -125,8 +125,9 @@ int Dial::open_socket() {
     sockaddr_storage address{};
     const socklen_t size = source.to(address);
     if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) != 0) {
-      note_failure(Fault::source_address, fmt::format("bind {}: {}", source.ip.text(), uv_strerror(-errno)));
+      const int error = errno;
       ::close(fd);
+      note_failure(Fault::source_address, fmt::format("bind {}: {}", source.ip.text(), uv_strerror(-error)));
       return -1;
     }
   }

@@ -3,7 +3,6 @@
 // manners.
 #include "proxy/backend/probe.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include "protocols/registry.hpp"
@@ -36,7 +35,7 @@ Probe::Probe(Probes& owner, std::shared_ptr<const BackendPolicy> policy,
       protocol_(protocol),
       opening_(protocol),
       timer_(
-          *owner.loop.timers, [](void* self) { static_cast<Probe*>(self)->over(); }, this),
+          *owner.loop.timers, [](void* self) noexcept { static_cast<Probe*>(self)->over(); }, this),
       waiter_(waiter) {
   if (waiter_) waiter_->probe_ = this;
 }
@@ -46,22 +45,30 @@ Probe::~Probe() {
   if (!told_) destination_->health->tried(policy_->health, Health::Finding::unknown, owner_.loop.now());
 }
 
-void Probe::start() {
-  DialEvents& events = *this;
-  dial_ = std::make_unique<Dial>(owner_, policy_, destination_, protocol_, ourselves(), events);
-  dial_->probe();
-  const auto& leg = destination_->conf.leg(protocol_);
-  if (leg && protocols::row(protocol_).replay) {
-    // It stops short of the credentials and names no client, so that any leg is fit for it.
-    opening_.rules.tls = leg->tls;
-    opening_.rules.allow_plaintext = true;
-    opening_.rules.hostname = policy_->hostname;
-    dial_->open_with(opening_);
-  }
-  dial_->start();
+void Probe::start() noexcept {
+  const auto begin = [this] {
+    DialEvents& events = *this;
+    dial_ = std::make_unique<Dial>(owner_, policy_, destination_, protocol_, ourselves(), events);
+    dial_->probe();
+    const auto& leg = destination_->conf.leg(protocol_);
+    if (leg && protocols::row(protocol_).replay) {
+      // It stops short of the credentials and names no client, so that any leg is fit for it.
+      opening_.rules.tls = leg->tls;
+      opening_.rules.allow_plaintext = true;
+      opening_.rules.hostname = policy_->hostname;
+      dial_->open_with(opening_);
+    }
+    dial_->start();
+  };
+  guarded(begin, [this](const char* why) {
+    owner_.loop.starved("a trial ends for want of memory", {}, "probe", why);
+    if (dial_) dial_->cancel();
+    if (!told_) found(Health::Finding::unknown, Fault::memory, {});
+    over();
+  });
 }
 
-void Probe::dialed(Leg leg) {
+void Probe::dialed(Leg leg) noexcept {
   backend_ = std::move(leg.stream);
   StreamEvents& events = *this;
   backend_->belong_to(events);
@@ -73,13 +80,13 @@ void Probe::dialed(Leg leg) {
   timer_.in(parting_ms);
 }
 
-void Probe::dial_failed(Fault fault, const std::string& detail) {
+void Probe::dial_failed(Fault fault, const std::string& detail) noexcept {
   const bool ours = row(fault).stage == Stage::none;
   found(ours ? Health::Finding::unknown : Health::Finding::down, fault, detail);
   over();
 }
 
-void Probe::found(Health::Finding finding, Fault fault, const std::string& detail) {
+void Probe::found(Health::Finding finding, Fault fault, const std::string& detail) noexcept {
   told_ = true;
   auto& cells = destination_->counters->workers[owner_.loop.index].protocol[static_cast<size_t>(protocol_)];
   cells.probes[static_cast<size_t>(finding)].add();
@@ -107,25 +114,41 @@ void Probe::found(Health::Finding finding, Fault fault, const std::string& detai
   }
 }
 
-void Probe::over() {
+void Probe::over() noexcept {
+  if (std::exchange(over_, true)) return;
   timer_.stop();
   if (backend_) backend_->close();
   owner_.retire(*this);
 }
 
-void Probes::begin(std::shared_ptr<const BackendPolicy> policy,
-                   std::shared_ptr<const Destination> destination, conf::Protocol protocol,
-                   ProbeWaiter* waiter) {
-  live_.push_back(
-      std::make_unique<Probe>(*this, std::move(policy), std::move(destination), protocol, waiter));
-  live_.back()->start();
+void Probes::begin(const std::shared_ptr<const BackendPolicy>& policy,
+                   const std::shared_ptr<const Destination>& destination, conf::Protocol protocol,
+                   ProbeWaiter* waiter) noexcept {
+  Probe* made = nullptr;
+  guarded([&] { made = new Probe(*this, policy, destination, protocol, waiter); },
+          [&](const char* why) {
+            loop.starved("a trial ends for want of memory", {}, "probe", why);
+            destination->health->tried(policy->health, Health::Finding::unknown, loop.now());
+            if (waiter) waiter->probe_over(false);
+          });
+  if (!made) return;
+  made->next_ = std::exchange(live_, made);
+  made->start();
 }
 
-void Probes::retire(Probe& probe) {
-  const auto at = std::ranges::find(live_, &probe, [](const auto& live) { return live.get(); });
-  if (at == live_.end()) return;
-  loop.bury(std::move(*at));
-  live_.erase(at);
+void Probes::retire(Probe& probe) noexcept {
+  Probe** at = &live_;
+  while (*at && *at != &probe) at = &(*at)->next_;
+  if (!*at) return;
+  *at = probe.next_;
+  loop.bury(std::unique_ptr<Probe>(&probe));
+}
+
+void Probes::clear() noexcept {
+  while (live_) {
+    const std::unique_ptr<Probe> gone(live_);
+    live_ = gone->next_;
+  }
 }
 
 }  // namespace postern::proxy

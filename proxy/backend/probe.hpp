@@ -5,7 +5,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "proxy/backend/destination.hpp"
 #include "proxy/backend/dial.hpp"
@@ -25,20 +24,21 @@ class Probe final : DialEvents, StreamEvents {
         std::shared_ptr<const Destination> destination, conf::Protocol protocol, ProbeWaiter* waiter);
   /// Cut off before its end, it found nothing.
   ~Probe();
-  void start();
+  void start() noexcept;
+  Probe*& grave() { return next_; }  // see Loop::bury()
 
  private:
   // DialEvents
-  void dialed(Leg leg) override;
-  void dial_failed(Fault fault, const std::string& detail) override;
+  void dialed(Leg leg) noexcept override;
+  void dial_failed(Fault fault, const std::string& detail) noexcept override;
   // StreamEvents, of a backend that is told goodbye
-  void stream_secured(Stream&) override {}
-  void stream_data(Stream&, std::span<const uint8_t>) override {}
-  void stream_ended(Stream&, StreamEnd) override { over(); }
-  void stream_drained(Stream&) override {}
+  void stream_secured(Stream&) noexcept override {}
+  void stream_data(Stream&, std::span<const uint8_t>) noexcept override {}
+  void stream_ended(Stream&, StreamEnd) noexcept override { over(); }
+  void stream_drained(Stream&) noexcept override {}
 
-  void found(Health::Finding finding, Fault fault, const std::string& detail);
-  void over();
+  void found(Health::Finding finding, Fault fault, const std::string& detail) noexcept;
+  void over() noexcept;
 
   Probes& owner_;
   std::shared_ptr<const BackendPolicy> policy_;
@@ -50,26 +50,33 @@ class Probe final : DialEvents, StreamEvents {
   bool told_ = false;
   std::unique_ptr<Dial> dial_;
   std::unique_ptr<Stream> backend_;
+  bool over_ = false;
+  Probe* next_ = nullptr;  // in the list of its owner
   friend class ProbeWaiter;
+  friend class Probes;
 };
 
 /// Those under way on one loop.
 class Probes {
  public:
   explicit Probes(Loop& on) : loop(on) {}
+  ~Probes() { clear(); }
+  Probes(const Probes&) = delete;
+  Probes& operator=(const Probes&) = delete;
 
   /// Makes the trial that the destination's Health has asked for. `waiter` (may be null) may hear of it
-  /// before this returns.
-  void begin(std::shared_ptr<const BackendPolicy> policy, std::shared_ptr<const Destination> destination,
-             conf::Protocol protocol, ProbeWaiter* waiter);
+  /// before this returns. Without memory the trial has found nothing.
+  void begin(const std::shared_ptr<const BackendPolicy>& policy,
+             const std::shared_ptr<const Destination>& destination, conf::Protocol protocol,
+             ProbeWaiter* waiter) noexcept;
   /// The probe is done: destroyed before the loop next waits.
-  void retire(Probe& probe);
-  void clear() { live_.clear(); }
+  void retire(Probe& probe) noexcept;
+  void clear() noexcept;
 
   Loop& loop;
 
  private:
-  std::vector<std::unique_ptr<Probe>> live_;
+  Probe* live_ = nullptr;  // linked by next_; few
 };
 
 }  // namespace postern::proxy

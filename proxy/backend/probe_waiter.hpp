@@ -13,7 +13,7 @@ class ProbeWaiter {
   ProbeWaiter& operator=(const ProbeWaiter&) = delete;
   virtual ~ProbeWaiter() { leave(); }
 
-  virtual void probe_over(bool up) = 0;
+  virtual void probe_over(bool up) noexcept = 0;
   /// It does not want to know any more. Idempotent.
   void leave();
   [[nodiscard]] bool waiting() const { return probe_ != nullptr; }

@@ -15,6 +15,7 @@
 #include <csignal>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -143,9 +144,16 @@ void run(const std::shared_ptr<Writer>& self) {
     batch.clear();
     if (batch.capacity() > kept_capacity) batch = {};
     batch.swap(s.queue);
-    const uint64_t lost = std::exchange(s.unreported, 0);
+    uint64_t lost = std::exchange(s.unreported, 0);
     lock.unlock();
-    if (lost != 0) report_lost(batch, lost);
+    if (lost != 0) {
+      try {
+        report_lost(batch, lost);
+      } catch (const std::bad_alloc&) {  // told next time
+        const std::lock_guard again(s.mutex);
+        s.unreported += std::exchange(lost, 0);
+      }
+    }
     const std::string_view rest = write_out(self->fd, batch, [&self] { return self->abandoned.load(); });
     lock.lock();
     if (rest.empty()) continue;
@@ -168,6 +176,25 @@ void write_direct(int fd, std::string_view record) {
   const std::lock_guard lock(state().direct);
   const auto end = Clock::now() + direct_limit;
   if (!write_out(fd, record, [end] { return Clock::now() >= end; }).empty()) ++state().dropped;
+}
+
+void put(State& s, const std::string& record) {
+  std::unique_lock lock(s.mutex);
+  if (!s.writer) {
+    const int fd = s.fd;
+    lock.unlock();
+    write_direct(fd, record);
+    return;
+  }
+  if (s.queue.size() + record.size() > queue_max) {
+    ++s.dropped;
+    ++s.unreported;
+    return;
+  }
+  s.queue += record;
+  const bool wake = s.writer->idle;
+  lock.unlock();
+  if (wake) s.wake.notify_one();
 }
 
 }  // namespace
@@ -227,24 +254,14 @@ bool enabled(LogLevel level) {
 
 void write(LogLevel level, std::string_view message, std::span<const Field> fields) {
   if (!enabled(level)) return;
-  const std::string record = format_now(level, message, fields);
   State& s = state();
-  std::unique_lock lock(s.mutex);
-  if (!s.writer) {
-    const int fd = s.fd;
-    lock.unlock();
-    write_direct(fd, record);
-    return;
-  }
-  if (s.queue.size() + record.size() > queue_max) {
+  try {
+    put(s, format_now(level, message, fields));
+  } catch (const std::bad_alloc&) {  // a record must not be what ends whoever wanted to leave one
+    const std::lock_guard lock(s.mutex);
     ++s.dropped;
     ++s.unreported;
-    return;
   }
-  s.queue += record;
-  const bool wake = s.writer->idle;
-  lock.unlock();
-  if (wake) s.wake.notify_one();
 }
 
 uint64_t dropped() { return state().dropped.load(std::memory_order_relaxed); }

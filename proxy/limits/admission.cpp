@@ -136,9 +136,7 @@ void Occupancy::put_out(Waiting& waiting, Fault why) {
   leave(std::exchange(waiting.client, nullptr));
   waiting.put_out = why;
   memory_->release(waiting);
-  waiting.loop->post([gone = waiting.shared_from_this(), why] {
-    if (gone->session) gone->end(gone->session, why);
-  });
+  waiting.loop->post(waiting.shared_from_this());
 }
 
 Occupancy::Answer Occupancy::admit(const std::optional<conf::Ip>& client, const Limits& limits,

@@ -19,6 +19,7 @@
 #include "proxy/base/fault.hpp"
 #include "proxy/base/keyed_hash.hpp"
 #include "proxy/base/log.hpp"
+#include "proxy/loop/errand.hpp"
 
 namespace postern::proxy {
 
@@ -44,8 +45,8 @@ using ClientEntry = Clients::value_type;  // stays where it is while it is in th
 
 /// A connection that has not logged in, for those who may need its place. It stands in the list of its
 /// listener, the oldest first, and that listener's lock guards it; what has another guard says so.
-struct Waiting : std::enable_shared_from_this<Waiting> {
-  using End = void (*)(void* session, Fault why);
+struct Waiting final : Errand, std::enable_shared_from_this<Waiting> {
+  using End = void (*)(void* session, Fault why) noexcept;
 
   Waiting* older = nullptr;
   Waiting* newer = nullptr;
@@ -58,6 +59,10 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
   Loop* loop = nullptr;
   void* session = nullptr;
   End end = nullptr;
+  /// Its place is given away: the loop hears of it.
+  void perform() noexcept override {
+    if (session) end(session, put_out);
+  }
 };
 
 /// server.preauth_memory: what connections of the whole process hold before a login. Above the limit somebody

@@ -5,15 +5,23 @@
 #include <string>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
+
 namespace postern::proxy {
 
 Loop::Loop(size_t number, WorkerCells& counted, NameService& names) : index(number), cells(counted) {
   uv_loop_init(&uv_);
   timers.emplace(&uv_);
-  resolver.emplace(names, [this](std::string name) {
-    post([this, name = std::move(name)] {
-      if (resolver) resolver->tell(name);
-    });
+  resolver.emplace(names, [this](const std::string& name) {
+    const auto tell = [&] {
+      post([this, name] {
+        if (resolver) resolver->tell(name);
+      });
+    };
+    if (best_effort(tell)) return;
+    const std::lock_guard lock(inbox_mutex_);
+    if (std::exchange(names_lost_, true) || closed_) return;
+    uv_async_send(&inbox_signal_);
   });
   uv_async_init(&uv_, &inbox_signal_,
                 [](uv_async_t* handle) { static_cast<Loop*>(handle->data)->run_inbox(); });
@@ -22,13 +30,15 @@ Loop::Loop(size_t number, WorkerCells& counted, NameService& names) : index(numb
   undertaker_.data = this;
   uv_prepare_start(&undertaker_, [](uv_prepare_t* handle) {
     auto* self = static_cast<Loop*>(handle->data);
-    for (const auto& run : self->each_turn_) run();
+    for (const auto& run : self->each_turn_)
+      guarded(run, [self](const char* why) { self->starved("a turn is cut short", {}, {}, why); });
     self->bury_all();
   });
 }
 
 Loop::~Loop() {
   bury_all();
+  while (errands_) errands_ = std::exchange(errands_->next_, nullptr);  // one by one: a chain may be long
   uv_loop_close(&uv_);
 }
 
@@ -46,21 +56,60 @@ void Loop::post(std::function<void()> task) {
   }
 }
 
+void Loop::post(std::shared_ptr<Errand> errand) noexcept {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    if (closed_ || std::exchange(errand->waits_, true)) return;
+    errand->next_ = std::move(errands_);
+    errands_ = std::move(errand);
+    uv_async_send(&inbox_signal_);
+  }
+}
+
 void Loop::run_inbox() {
   std::vector<std::function<void()>> tasks;
+  bool names_lost = false;
   {
     const std::lock_guard lock(inbox_mutex_);
     tasks.swap(inbox_);
+    names_lost = std::exchange(names_lost_, false);
   }
-  for (const auto& task : tasks) task();
+  for (const auto& task : tasks)
+    guarded(task, [this](const char* why) { starved("a task is not done", {}, {}, why); });
+  if (names_lost && resolver) resolver->tell_all();
+  while (const auto errand = next_errand()) errand->perform();
 }
 
-void Loop::bury_all() {
-  for (size_t i = 0; i < dead_.size(); ++i) {  // the death of one may bury another
-    const Dead dead = dead_[i];
-    dead.destroy(dead.what);
+/// One at a time, since whoever is off the list may be asked for again, from any thread.
+std::shared_ptr<Errand> Loop::next_errand() noexcept {
+  const std::lock_guard lock(inbox_mutex_);
+  if (!errands_) return nullptr;
+  errands_->waits_ = false;
+  return std::exchange(errands_, std::exchange(errands_->next_, nullptr));
+}
+
+void Loop::starved(std::string_view what, std::string_view listener, std::string_view session,
+                   std::string_view why) noexcept {
+  cells.out_of_memory.add();
+  uint64_t suppressed = 0;
+  if (starvations.allow(now(), suppressed))
+    log::error(what,
+               {{"listener", listener}, {"session", session}, {"error", why}, {"suppressed", suppressed}});
+}
+
+Loop::Graves& Loop::graves_of(void (*destroy)(void*) noexcept) noexcept {
+  size_t i = 0;
+  while (graves_[i].destroy && graves_[i].destroy != destroy) ++i;
+  graves_[i].destroy = destroy;
+  return graves_[i];
+}
+
+void Loop::bury_all() noexcept {
+  for (size_t i = 0; i < graves_.size() && graves_[i].destroy; ++i) {
+    if (!graves_[i].first) continue;
+    graves_[i].destroy(std::exchange(graves_[i].first, nullptr));
+    i = SIZE_MAX;  // the death of one may bury others: once more from the beginning
   }
-  dead_.clear();
 }
 
 void Loop::stop() {

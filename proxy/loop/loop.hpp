@@ -5,16 +5,19 @@
 
 #include <uv.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "proxy/base/log.hpp"
+#include "proxy/loop/errand.hpp"
 #include "proxy/loop/resolver.hpp"
 #include "proxy/loop/timers.hpp"
 #include "proxy/observe/counters.hpp"
@@ -34,7 +37,8 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   // --- any thread -----------------------------------------------------------------------------------
-  void post(std::function<void()> task);  // dropped once stop() has run
+  void post(std::function<void()> task);               // dropped once stop() has run
+  void post(std::shared_ptr<Errand> errand) noexcept;  // the same
 
   // --- this loop's thread -----------------------------------------------------------------------------
   void run();  // until nothing on it is active
@@ -42,18 +46,27 @@ class Loop {
   void stop();
   /// Called each time before the loop waits.
   void each_turn(std::function<void()> run) { each_turn_.push_back(std::move(run)); }
-  /// Destroyed before the loop next waits, and not earlier: it may be on the stack.
+  /// Destroyed before the loop next waits, and not earlier: it may be on the stack. T::grave() is a pointer
+  /// of the dead that it needs no more: burying takes no memory.
   template <class T>
-  void bury(std::unique_ptr<T> dead) {
-    if (dead) dead_.push_back({dead.release(), [](void* gone) { delete static_cast<T*>(gone); }});
+  void bury(std::unique_ptr<T> dead) noexcept {
+    if (!dead) return;
+    Graves& graves = graves_of(&destroy_all<T>);
+    T* const gone = dead.release();
+    gone->grave() = static_cast<T*>(graves.first);
+    graves.first = gone;
   }
+  /// Something ends, or is put off, for want of memory: counted, and said at most once a second.
+  void starved(std::string_view what, std::string_view listener, std::string_view session,
+               std::string_view why) noexcept;
 
   [[nodiscard]] uv_loop_t* uv() { return &uv_; }
   [[nodiscard]] uint64_t now() const { return uv_now(&uv_); }
 
   const size_t index;
   WorkerCells& cells;
-  Throttle complaints{1};  // the warnings that strangers can bring about
+  Throttle complaints{1};   // the warnings that strangers can bring about
+  Throttle starvations{1};  // and those about memory
 
   /// Where reads land and plaintext is decrypted to; valid only within one callback.
   static constexpr size_t wire_size = 128 * 1024;
@@ -65,12 +78,23 @@ class Loop {
   const Stream* flight_of = nullptr;  // whose; set only within one callback
 
  private:
-  struct Dead {
-    void* what;
-    void (*destroy)(void*);
+  /// Of one type, linked through grave().
+  struct Graves {
+    void (*destroy)(void* first) noexcept = nullptr;
+    void* first = nullptr;
   };
+  template <class T>
+  static void destroy_all(void* first) noexcept {
+    for (T* at = static_cast<T*>(first); at;) {
+      T* const next = at->grave();
+      delete at;
+      at = next;
+    }
+  }
+  Graves& graves_of(void (*destroy)(void*) noexcept) noexcept;
   void run_inbox();
-  void bury_all();
+  std::shared_ptr<Errand> next_errand() noexcept;
+  void bury_all() noexcept;
 
   uv_loop_t uv_{};
 
@@ -85,7 +109,9 @@ class Loop {
   std::vector<std::function<void()>> inbox_;
   bool closed_ = false;  // the inbox
   std::vector<std::function<void()>> each_turn_;
-  std::vector<Dead> dead_;
+  std::shared_ptr<Errand> errands_;  // the one that was asked for last
+  bool names_lost_ = false;          // something was learned, and there was no memory to say of which name
+  std::array<Graves, 8> graves_{};   // more than there are types that are buried
 };
 
 }  // namespace postern::proxy

@@ -11,8 +11,10 @@
 #include <csignal>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <map>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -54,14 +56,14 @@ struct NameService::State {
   void work() {
     std::unique_lock lock(mutex);
     for (auto at = next(); at != entries.end(); at = next()) {
-      const std::string name = at->first;
+      const std::string& name = at->first;  // an entry that is looked up is not forgotten
       const bool slow = at->second.slow;
       slow_running += slow;
       lock.unlock();
       NameAnswer answer;
       try {
         answer = lookup(name);
-      } catch (...) {
+      } catch (const std::exception&) {
         answer = {NameResult::silent, nullptr, "out of memory"};
       }
       lock.lock();
@@ -71,7 +73,7 @@ struct NameService::State {
     --threads;
   }
 
-  void finish(const std::string& name, NameAnswer answer) {
+  void finish(const std::string& name, NameAnswer answer) noexcept {
     ++counts.lookups[static_cast<size_t>(answer.result)];
     Entry& entry = entries.at(name);
     entry.slow = answer.result == NameResult::silent;
@@ -80,9 +82,10 @@ struct NameService::State {
   }
 
   /// A thread for what is queued, unless there are enough. False: nobody will look it up.
-  bool attend(const std::shared_ptr<State>& self) {
+  bool attend(const std::shared_ptr<State>& self) noexcept {
     if (threads >= most) return true;
-    auto mine = std::make_unique<std::shared_ptr<State>>(self);
+    std::unique_ptr<std::shared_ptr<State>> mine(new (std::nothrow) std::shared_ptr<State>(self));
+    if (!mine) return threads != 0;
     pthread_attr_t attributes;
     if (::pthread_attr_init(&attributes) != 0) return threads != 0;
     ::pthread_attr_setstacksize(&attributes, stack_size);
@@ -151,7 +154,7 @@ NameService::Reply NameService::ask(const std::string& name, uint64_t stale, boo
     entry.record.begin(now);
     if (!state.attend(state_)) {
       state.queue.pop_back();
-      state.finish(name, {NameResult::silent, nullptr, "no thread to be had"});
+      state.finish(name, {NameResult::silent, nullptr, "no thread"});
       advice = entry.record.ask(now, stale, retry, state.times);
     }
   }

@@ -35,7 +35,7 @@ class NameService {
   class Asker {
    public:
     /// On some thread, under a lock: pass it on, do nothing else.
-    virtual void learned(const std::string& name) = 0;
+    virtual void learned(const std::string& name) noexcept = 0;
 
    protected:
     ~Asker() = default;

@@ -14,8 +14,7 @@ void Resolver::Waiter::cancel() {
   next_ = nullptr;
 }
 
-Resolver::Resolver(NameService& names, std::function<void(std::string name)> post)
-    : names_(names), post_(std::move(post)) {}
+Resolver::Resolver(NameService& names, Post post) : names_(names), post_(std::move(post)) {}
 
 Resolver::~Resolver() {
   names_.forget(*this);
@@ -25,9 +24,12 @@ Resolver::~Resolver() {
 
 NameService::Reply Resolver::ask(const std::string& name, uint64_t stale, bool retry, Waiter& waiter) {
   waiter.cancel();
+  Waiter*& first = queues_[name];  // before it asks: then its place is sure
   NameService::Reply reply = names_.ask(name, stale, retry, *this);
-  if (reply.what != NameRecord::What::wait) return reply;
-  Waiter*& first = queues_[name];
+  if (reply.what != NameRecord::What::wait) {
+    if (!first) queues_.erase(name);
+    return reply;
+  }
   waiter.next_ = first;
   waiter.back_ = &first;
   if (first) first->back_ = &waiter.next_;
@@ -35,12 +37,23 @@ NameService::Reply Resolver::ask(const std::string& name, uint64_t stale, bool r
   return reply;
 }
 
-void Resolver::tell(const std::string& name) {
+void Resolver::tell(const std::string& name) noexcept {
   const auto found = queues_.find(name);
   if (found == queues_.end()) return;
+  Queues one;
+  one.insert(queues_.extract(found));
+  tell(one.begin()->second);
+}
+
+void Resolver::tell_all() noexcept {
+  Queues all;
+  all.swap(queues_);
+  for (auto& [name, first] : all) tell(first);
+}
+
+void Resolver::tell(Waiter*& queue) noexcept {
   // Into a queue of this call: whoever is told may ask again at once, or end others that wait.
-  Waiter* told = std::exchange(found->second, nullptr);
-  queues_.erase(found);
+  Waiter* told = std::exchange(queue, nullptr);
   if (told) told->back_ = &told;
   while (told) {
     Waiter& waiter = *told;

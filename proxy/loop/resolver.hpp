@@ -16,7 +16,7 @@ class Resolver final : NameService::Asker {
   class Waiter {
    public:
     /// Something was learned: ask again. No longer in the queue.
-    virtual void name_learned() = 0;
+    virtual void name_learned() noexcept = 0;
     void cancel();
     Waiter() = default;
     Waiter(const Waiter&) = delete;
@@ -29,8 +29,10 @@ class Resolver final : NameService::Asker {
     Waiter* next_ = nullptr;
   };
 
-  /// `post`: from any thread, has learned() called with the name on this loop, or never, if this is gone.
-  Resolver(NameService& names, std::function<void(std::string name)> post);
+  /// `post`: from any thread, has tell() called with the name on this loop, or never, if this is gone;
+  /// without memory for that, tell_all().
+  using Post = std::function<void(const std::string& name)>;
+  Resolver(NameService& names, Post post);
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
   ~Resolver();
@@ -38,14 +40,18 @@ class Resolver final : NameService::Asker {
   /// As NameService::ask. If the reply is wait, `waiter` is told, never before this returns.
   NameService::Reply ask(const std::string& name, uint64_t stale, bool retry, Waiter& waiter);
   /// On this loop, by way of `post`.
-  void tell(const std::string& name);
+  void tell(const std::string& name) noexcept;
+  /// The same for whoever waits for any name: it asks again, and waits on if it was another.
+  void tell_all() noexcept;
 
  private:
-  void learned(const std::string& name) override { post_(name); }
+  void learned(const std::string& name) noexcept override { post_(name); }
 
   NameService& names_;
-  const std::function<void(std::string name)> post_;
-  std::map<std::string, Waiter*, std::less<>> queues_;
+  const Post post_;
+  using Queues = std::map<std::string, Waiter*, std::less<>>;
+  static void tell(Waiter*& queue) noexcept;
+  Queues queues_;
 };
 
 }  // namespace postern::proxy

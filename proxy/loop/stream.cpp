@@ -13,9 +13,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "proxy/loop/loop.hpp"
+#include "proxy/loop/loop_memory.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -43,7 +45,11 @@ struct Stream::Queued {
 };
 
 int Stream::open(int fd) {
-  auto* tcp = new uv_tcp_t;
+  auto* tcp = can_watch(*loop_.uv(), fd) ? new (std::nothrow) uv_tcp_t : nullptr;
+  if (!tcp) {
+    ::close(fd);
+    return UV_ENOMEM;
+  }
   uv_tcp_init(loop_.uv(), tcp);
   if (const int status = uv_tcp_open(tcp, fd); status != 0) {
     ::close(fd);
@@ -149,16 +155,19 @@ void Stream::received(ssize_t n, const uint8_t* data) {
 void Stream::start_tls(std::unique_ptr<tls::Engine> engine, std::span<const uint8_t> early,
                        std::string_view prefix) {
   engine_ = std::move(engine);
-  if (!prefix.empty()) loop_.outbox.append(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
+  if (!loop_.outbox.append(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size())) {
+    starved_ = true;
+    return fail(StreamEnd::reset);
+  }
   shake({early.data(), early.size()});
 }
 
 void Stream::shake(tls::Input in) {
   const tls::Progress progress = engine_->handshake(in, loop_.outbox);
   // The last flight leaves together with what the owner says first: a greeting behind the tickets.
-  if (progress == tls::Progress::established && !loop_.flight_of) {
+  if (progress == tls::Progress::established && !loop_.flight_of &&
+      loop_.flight.append(loop_.outbox.bytes().data(), loop_.outbox.size())) {
     loop_.flight_of = this;
-    loop_.flight.append(loop_.outbox.bytes().data(), loop_.outbox.size());
     loop_.outbox.clear();
   }
   const bool written = flush();
@@ -232,10 +241,10 @@ bool Stream::flush() {
 bool Stream::send(std::span<const uint8_t> bytes) {
   if (loop_.flight_of != this) return transmit(bytes);
   loop_.flight_of = nullptr;
-  loop_.flight.append(bytes.data(), bytes.size());
+  const bool joined = loop_.flight.append(bytes.data(), bytes.size());
   const bool ok = loop_.flight.empty() || transmit(loop_.flight.bytes());
   loop_.flight.clear();
-  return ok;
+  return ok && (joined || transmit(bytes));
 }
 
 bool Stream::transmit(std::span<const uint8_t> bytes) {
@@ -257,7 +266,10 @@ bool Stream::transmit(std::span<const uint8_t> bytes) {
     if (bytes.empty()) return true;
   }
   Queued* rest = Queued::copy(bytes);
-  if (!rest) return false;
+  if (!rest) {
+    starved_ = true;
+    return false;
+  }
   const uv_buf_t buffer = buffer_of(rest->data(), rest->size);
   const int status = uv_write(&rest->request, handle, &buffer, 1, [](uv_write_t* request, int result) {
     auto* done = reinterpret_cast<Queued*>(request);

@@ -25,15 +25,17 @@ enum class StreamEnd : uint8_t {
   tls,        // the TLS conversation broke; nothing more works
 };
 
-/// What a stream tells its owner. Any call may close the stream; destroying it must wait until the call is
-/// over.
+/// What a stream tells its owner, which deals with its own want of memory: nothing is thrown from here. Any
+/// call may close the stream; destroying it must wait until the call is over.
 class StreamEvents {
  public:
-  virtual void stream_secured(Stream& stream) = 0;  // the TLS handshake is complete
-  virtual void stream_data(Stream& stream, std::span<const uint8_t> plain) = 0;
-  virtual void stream_ended(Stream& stream, StreamEnd end) = 0;
-  virtual void stream_shaking(Stream& stream) { (void)stream; }  // part of the TLS handshake has come
-  virtual void stream_drained(Stream& stream) = 0;  // nothing is queued any more; see write_failed()
+  virtual void stream_secured(Stream& stream) noexcept = 0;  // the TLS handshake is complete
+  virtual void stream_data(Stream& stream, std::span<const uint8_t> plain) noexcept = 0;
+  virtual void stream_ended(Stream& stream, StreamEnd end) noexcept = 0;
+  virtual void stream_shaking(Stream& stream) noexcept {
+    (void)stream;
+  }                                                          // part of the TLS handshake has come
+  virtual void stream_drained(Stream& stream) noexcept = 0;  // nothing is queued any more; see write_failed()
 
  protected:
   ~StreamEvents() = default;
@@ -46,11 +48,13 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  /// Takes over an accepted or connected socket; on error the descriptor is closed. 0 or a libuv error.
+  /// Takes over an accepted or connected socket; on error the descriptor is closed. 0 or a libuv error, among
+  /// them UV_ENOMEM.
   int open(int fd);
   /// Takes over a connected libuv handle, which must have been made by `new`.
   void adopt(uv_tcp_t* tcp);
   void belong_to(StreamEvents& owner) { owner_ = &owner; }
+  Stream*& grave() { return grave_; }  // see Loop::bury(); it must be closed
 
   /// From here on the wire carries TLS. `early`: ciphertext that was read before. `prefix` goes out in clear
   /// in front of the engine's first bytes (client side only).
@@ -91,6 +95,10 @@ class Stream {
   [[nodiscard]] size_t held() const;
   [[nodiscard]] tls::Engine* tls() const { return engine_.get(); }
   [[nodiscard]] bool secured() const { return secured_; }
+  /// What it failed at, it failed at for want of memory.
+  [[nodiscard]] bool starved() const {
+    return starved_ || (engine_ && engine_->failure() == tls::Failure::memory);
+  }
   /// TLS broke for key updates beyond the limit.
   [[nodiscard]] bool flooded() const { return engine_ && engine_->failure() == tls::Failure::key_updates; }
 
@@ -109,7 +117,10 @@ class Stream {
   bool shut();
 
   Loop& loop_;
-  StreamEvents* owner_;
+  union {
+    StreamEvents* owner_;
+    Stream* grave_;  // of a closed one that is buried
+  };
   uv_tcp_t* tcp_ = nullptr;  // its data points here while open
   std::unique_ptr<tls::Engine> engine_;
   size_t queued_ = 0;       // bytes libuv holds for us
@@ -124,6 +135,7 @@ class Stream {
   bool finishing_ = false;  // FIN follows the queue
   bool finished_ = false;   // FIN is out
   bool write_failed_ = false;
+  bool starved_ = false;
 };
 
 }  // namespace postern::proxy

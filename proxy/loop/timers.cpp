@@ -11,6 +11,17 @@
 
 namespace postern::proxy {
 
+Timer::Timer(Timers& timers, Run run, void* self) : timers_(timers), run_(run), self_(self) {
+  std::vector<Timer*>& heap = timers.heap_;
+  if (heap.capacity() <= timers.timers_) heap.reserve(std::max<size_t>(64, 2 * heap.capacity()));
+  ++timers.timers_;
+}
+
+Timer::~Timer() {
+  stop();
+  --timers_.timers_;
+}
+
 void Timer::at(uint64_t due) {
   stop();
   due_ = due;

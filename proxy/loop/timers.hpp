@@ -14,12 +14,13 @@ namespace postern::proxy {
 
 class Timers;
 
-/// Fires once. Disarms itself when destroyed.
+/// Fires once. Disarms itself when destroyed. Its place in the heap is there from the beginning, so that
+/// setting a deadline cannot fail for want of memory.
 class Timer {
  public:
-  using Run = void (*)(void* self);
-  Timer(Timers& timers, Run run, void* self) : timers_(timers), run_(run), self_(self) {}
-  ~Timer() { stop(); }
+  using Run = void (*)(void* self) noexcept;
+  Timer(Timers& timers, Run run, void* self);
+  ~Timer();
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
@@ -73,6 +74,7 @@ class Timers {
   uint64_t armed_for_ = UINT64_MAX;  // the deadline clock_ is set for; UINT64_MAX: none
   bool firing_ = false;
   bool closed_ = false;
+  size_t timers_ = 0;         // that exist, armed or not; the heap has room for them all
   std::vector<Timer*> heap_;  // invariant: every parent is due no later than its children
 };
 

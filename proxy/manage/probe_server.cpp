@@ -15,7 +15,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/limits/admission.hpp"
+#include "proxy/loop/loop_memory.hpp"
 #include "proxy/manage/probe_request.hpp"
 #include "proxy/observe/status_page.hpp"
 
@@ -48,6 +50,8 @@ struct Listener {
   explicit Listener(std::shared_ptr<ProbeState> owner) : state(std::move(owner)) {}
   std::shared_ptr<ProbeState> state;
   uv_tcp_t tcp{};
+  uv_tcp_t refused{};      // takes the connection that there is no memory for, and closes it
+  bool refusing = false;   // it is not closed yet
   uv_idle_t turn{};        // runs once in every turn of the loop in which connections are taken
   unsigned taken = 0;      // in this turn
   bool one_waits = false;  // libuv holds one, and asks the kernel for no more until it is taken
@@ -70,7 +74,7 @@ struct ProbeState {
   std::array<char, 8192> scratch{};    // reads land here: one at a time
 
   ProbeAnswer answer(const ProbeRequest& request) const;
-  void accept(Listener& listener);
+  bool accept(Listener& listener) noexcept;
   void make_room(const Connection* newcomer);
 };
 
@@ -78,21 +82,33 @@ namespace {
 
 class Connection {
  public:
-  static void accept(const std::shared_ptr<ProbeState>& state, uv_stream_t* listener) {
-    auto* c = new Connection(state);
+  /// False: there was no memory, and libuv still has it.
+  static bool accept(const std::shared_ptr<ProbeState>& state, uv_stream_t* listener) noexcept {
+    Connection* c = nullptr;
+    const bool made = best_effort([&] {
+      std::unique_ptr<Connection> owned(new Connection(state));
+      owned->place_ = state->connections.insert(state->connections.end(), owned.get());
+      c = owned.release();
+    });
+    if (!made) return false;
     uv_tcp_init(state->loop, &c->tcp_);
     uv_timer_init(state->loop, &c->timer_);
     c->tcp_.data = c->timer_.data = c->write_.data = c->shutdown_.data = c;
-    c->place_ = state->connections.insert(state->connections.end(), c);
     ++state->handles;
-    if (uv_accept(listener, stream(&c->tcp_)) != 0) return c->close();
-    c->look_at_peer();
-    state->make_room(c);
-    if (c->phase_ == Phase::closed) return;
-    c->counted_ = true;
-    ++state->clients[c->prefix_];
-    c->enter(Phase::head);
-    c->read();
+    if (uv_accept(listener, stream(&c->tcp_)) != 0 || !c->watchable()) {
+      c->close();
+      return true;
+    }
+    c->safely([&] {
+      c->look_at_peer();
+      state->make_room(c);
+      if (c->phase_ == Phase::closed) return;
+      ++state->clients[c->prefix_];
+      c->counted_ = true;
+      c->enter(Phase::head);
+      c->read();
+    });
+    return true;
   }
 
   [[nodiscard]] uint64_t prefix() const { return prefix_; }
@@ -114,6 +130,17 @@ class Connection {
   explicit Connection(std::shared_ptr<ProbeState> state) : state_(std::move(state)) {}
 
   static Connection* self(void* data) { return static_cast<Connection*>(data); }
+
+  /// Whatever libuv calls leads through here: without memory the connection ends.
+  template <class Work>
+  void safely(Work&& work) noexcept {
+    guarded(work, [this](const char*) { close(); });
+  }
+
+  [[nodiscard]] bool watchable() const {
+    uv_os_fd_t fd = -1;
+    return uv_fileno(reinterpret_cast<const uv_handle_t*>(&tcp_), &fd) == 0 && can_watch(*state_->loop, fd);
+  }
 
   void enter(Phase phase) {
     constexpr std::array<uint64_t, 4> limits = {idle_ms, head_ms, answer_ms, parting_ms};
@@ -137,8 +164,9 @@ class Connection {
       *buffer = uv_buf_init(scratch.data(), static_cast<unsigned>(scratch.size()));
     };
     const auto take = [](uv_stream_t* s, ssize_t n, const uv_buf_t* buffer) {
-      if (n < 0) return self(s->data)->close();
-      self(s->data)->received({buffer->base, static_cast<size_t>(n)});
+      Connection* const c = self(s->data);
+      if (n < 0) return c->close();
+      c->safely([&] { c->received({buffer->base, static_cast<size_t>(n)}); });
     };
     if (uv_read_start(stream(&tcp_), give, take) != 0) close();
   }
@@ -168,8 +196,9 @@ class Connection {
     out_ = std::move(bytes);
     const uv_buf_t buffer = uv_buf_init(out_.data(), static_cast<unsigned>(out_.size()));
     const auto written = [](uv_write_t* w, int status) {
-      if (status != 0) return self(w->data)->close();
-      self(w->data)->sent();
+      Connection* const c = self(w->data);
+      if (status != 0) return c->close();
+      c->safely([c] { c->sent(); });
     };
     if (uv_write(&write_, stream(&tcp_), &buffer, 1, written) != 0) close();
   }
@@ -221,14 +250,32 @@ class Connection {
   std::string out_;  // while it is written
 };
 
+void let_go(uv_handle_t* handle) {
+  auto* gone = static_cast<Listener*>(handle->data);
+  if (--gone->open_handles != 0) return;
+  --gone->state->handles;
+  delete gone;
+}
+
 void close_listener(Listener* listener) {
-  for (uv_handle_t* handle : {base(&listener->tcp), base(&listener->turn)})
-    uv_close(handle, [](uv_handle_t* h) {
-      auto* gone = static_cast<Listener*>(h->data);
-      if (--gone->open_handles != 0) return;
-      --gone->state->handles;
-      delete gone;
-    });
+  for (uv_handle_t* handle : {base(&listener->tcp), base(&listener->turn)}) uv_close(handle, let_go);
+}
+
+/// Nobody waits in vain, and libuv does not stop to listen.
+void refuse(Listener& listener) {
+  if (listener.refusing) {
+    listener.one_waits = true;
+    return;
+  }
+  uv_tcp_init(listener.state->loop, &listener.refused);
+  listener.refused.data = &listener;
+  listener.refusing = true;
+  ++listener.open_handles;
+  (void)uv_accept(stream(&listener.tcp), stream(&listener.refused));
+  uv_close(base(&listener.refused), [](uv_handle_t* h) {
+    static_cast<Listener*>(h->data)->refusing = false;
+    let_go(h);
+  });
 }
 
 void take(Listener& listener) {
@@ -242,7 +289,7 @@ void take(Listener& listener) {
       take(*self);
     }
   });
-  listener.state->accept(listener);
+  if (!listener.state->accept(listener)) refuse(listener);
 }
 
 }  // namespace
@@ -267,7 +314,9 @@ ProbeAnswer ProbeState::answer(const ProbeRequest& request) const {
   }
 }
 
-void ProbeState::accept(Listener& listener) { Connection::accept(listener.state, stream(&listener.tcp)); }
+bool ProbeState::accept(Listener& listener) noexcept {
+  return Connection::accept(listener.state, stream(&listener.tcp));
+}
 
 /// Ends the oldest connection of the client that has most of them, where several have as many the oldest of
 /// theirs; one that is being answered only if they all are. The newcomer does not count. A local connection

@@ -25,7 +25,7 @@ std::string listener_key(const std::string& name, conf::Protocol protocol) {
 std::string_view tls_result_name(size_t i) {
   if (i == 0) return "ok";
   if (i == tls_result_count - 1) return "timeout";
-  static_assert(tls_result_count == 3 + static_cast<size_t>(tls::Failure::key_updates));
+  static_assert(tls_result_count == 3 + static_cast<size_t>(tls::Failure::memory));
   return tls::name(static_cast<tls::Failure>(i - 1));
 }
 

@@ -82,7 +82,7 @@ inline constexpr std::array<uint64_t, 8> lookup_bounds = {1,      10,      100, 
 /// postern_tls_handshakes_total{version, result}; the result is "ok" or a tls::Failure name, or "timeout".
 enum class TlsVersion : uint8_t { none, tls12, tls13 };
 inline constexpr std::array<const char*, 3> tls_version_names = {"none", "1.2", "1.3"};
-inline constexpr size_t tls_result_count = 12;  // 0: ok; 1 + tls::Failure; last: timeout
+inline constexpr size_t tls_result_count = 13;  // 0: ok; 1 + tls::Failure; last: timeout
 std::string_view tls_result_name(size_t result);
 inline constexpr size_t tls_group_count = 5;  // conf::Group, and unknown
 
@@ -115,6 +115,7 @@ struct alignas(64) WorkerCells {
   std::array<Histogram<session_bounds.size()>, conf::protocol_count> session_seconds;
   Histogram<lag_bounds.size()> loop_lag;
   Cell accept_pauses;  // out of descriptors or memory
+  Cell out_of_memory;  // connections and other work that ended for want of memory or descriptors
 
   using AuthCells = std::array<std::array<Cell, auth_result_names.size()>, auth_method_names.size()>;
   std::array<AuthCells, interactive_count> auth;
@@ -169,6 +170,7 @@ class Counters {
   /// Those of a worker, or the store loop's, which is numbered behind them.
   [[nodiscard]] WorkerCells& cells(size_t index) { return index < workers.size() ? workers[index] : store; }
   std::atomic<uint64_t> reloads_ok{0}, reloads_failed{0};
+  std::atomic<uint64_t> out_of_memory{0};  // of what runs on no worker
 
  private:
   mutable std::mutex mutex_;

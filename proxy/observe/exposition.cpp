@@ -221,6 +221,12 @@ void health(Page& page, const Counters& counters, const Observed& seen) {
   page.family("postern_accept_pauses_total", MetricType::Counter,
               "Times a listener paused accepting because descriptors or memory ran out.");
   page.counter({}, sum(counters.workers, [](const WorkerCells& w) { return w.accept_pauses.get(); }));
+  page.family(
+      "postern_out_of_memory_total", MetricType::Counter,
+      "Connections, trials and tasks that ended, or were put off, for want of memory or descriptors.");
+  page.counter({}, counters.out_of_memory.load(std::memory_order_relaxed) +
+                       counters.store.out_of_memory.get() +
+                       sum(counters.workers, [](const WorkerCells& w) { return w.out_of_memory.get(); }));
   page.family("postern_reloads_total", MetricType::Counter, "Reloads of the configuration, by result.");
   page.counter({{"result", "ok"}}, counters.reloads_ok.load(std::memory_order_relaxed));
   page.counter({{"result", "failed"}}, counters.reloads_failed.load(std::memory_order_relaxed));

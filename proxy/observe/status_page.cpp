@@ -261,6 +261,7 @@ std::string process(const Status& s) {
   table.row({"Bad files, whose last good content is in use", stale.empty() ? "none" : marked("bad", stale)});
   table.row({"Log records lost", alarming(s.log_dropped)});
   table.row({"Pauses for want of descriptors or memory", alarming(s.accept_pauses)});
+  table.row({"Ended for want of memory or descriptors", alarming(s.out_of_memory)});
   return table.text();
 }
 

@@ -77,7 +77,7 @@ struct Status {
   };
   std::optional<Store> store;  // none: a mapping file
   uint64_t resident_bytes = 0, open_fds = 0, max_fds = 0, workers = 0;
-  uint64_t reloads = 0, reloads_failed = 0, log_dropped = 0, accept_pauses = 0;
+  uint64_t reloads = 0, reloads_failed = 0, log_dropped = 0, accept_pauses = 0, out_of_memory = 0;
 };
 
 /// Which rows a table shows at most; the rest are counted.

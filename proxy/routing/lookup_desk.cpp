@@ -7,8 +7,8 @@ namespace postern::proxy {
 
 uint64_t LookupDesk::ask(std::string name, uint64_t deadline_ms, Answered hear, void* asker) {
   const uint64_t number = next_++;
-  waiting_.emplace(number, Asker{hear, asker});
   unsent_.push_back({number, std::move(name), deadline_ms});
+  waiting_.emplace(number, Asker{hear, asker});  // should that fail, the answer is for nobody
   return number;
 }
 

@@ -25,7 +25,7 @@ class LookupDesk {
     LookupAnswer answer;
   };
   using Send = std::function<void(std::vector<Question>)>;
-  using Answered = void (*)(void* asker, LookupAnswer answer);
+  using Answered = void (*)(void* asker, LookupAnswer answer) noexcept;
 
   /// Where questions go from now on.
   void connect(Send send) { send_ = std::move(send); }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "proxy/base/guard.hpp"
+
 namespace postern::proxy {
 namespace {
 
@@ -116,8 +118,8 @@ void Lookups::ask(std::string_view name, uint64_t deadline_ms, bool may_be_stale
   }
   auto at = flights_.find(name);
   if (at == flights_.end()) {
+    unsent_.emplace_back(name);  // first: a flight that nobody sends would never end
     at = begin_flight(name, Purpose::logins);
-    unsent_.emplace_back(name);
   }
   const uint64_t number = next_++;
   at->second.waiters.push_back(number);
@@ -161,12 +163,28 @@ Store::Question Lookups::question(Flights::value_type& flight) {
 void Lookups::flush() {
   now_ = clock_();
   if (unsent_.empty()) return;
-  std::vector<Store::Question> questions;
-  questions.reserve(unsent_.size());
-  for (const std::string& name : std::exchange(unsent_, {}))
-    if (const auto at = flights_.find(name); at != flights_.end() && !at->second.sent)
-      questions.push_back(question(*at));
-  if (!questions.empty()) store_->find(std::move(questions), now_ + rules_.timeout_ms);
+  const std::vector<std::string> names = std::exchange(unsent_, {});
+  const auto send = [&] {
+    std::vector<Store::Question> questions;
+    questions.reserve(names.size());
+    for (const std::string& name : names)
+      if (const auto at = flights_.find(name); at != flights_.end() && !at->second.sent)
+        questions.push_back(question(*at));
+    if (!questions.empty()) store_->find(std::move(questions), now_ + rules_.timeout_ms);
+  };
+  guarded(send, [&](const char* why) {
+    for (const std::string& name : names)
+      if (const auto at = flights_.find(name); at != flights_.end()) abandon(at, why);
+  });
+}
+
+/// The flight ends for want of memory: it says nothing about the store, and what the store may still say of
+/// it is for nobody.
+void Lookups::abandon(Flights::iterator at, std::string_view why) noexcept {
+  if (at->second.sent) --outstanding_;
+  if (at->second.purpose == Purpose::attempt) attempting_ = false;
+  const auto over = flights_.extract(at);
+  for (const uint64_t waiter : over.mapped().waiters) serve_without(waiter, why);
 }
 
 void Lookups::drop(std::string_view name) {
@@ -191,10 +209,18 @@ void Lookups::heard(const std::string& name, uint64_t number, StoreAnswer answer
   }
   if (at->second.purpose == Purpose::attempt) attempting_ = false;
   const bool answers = answer.kind == StoreAnswer::Kind::found || answer.kind == StoreAnswer::Kind::absent;
-  if (answers)
-    succeeded(at, std::move(answer));
-  else
-    failed(at, answer);
+  const auto take = [&] {
+    if (answers)
+      succeeded(at, std::move(answer));
+    else
+      failed(at, answer);
+  };
+  guarded(take, [&](const char* why) {
+    const auto left = flights_.find(name);
+    if (left == flights_.end() || left->second.number != number) return;
+    left->second.sent = false;  // it counts as heard
+    abandon(left, why);
+  });
 }
 
 void Lookups::succeeded(Flights::iterator at, StoreAnswer answer) {
@@ -219,10 +245,13 @@ void Lookups::succeeded(Flights::iterator at, StoreAnswer answer) {
     }
   }
   if (at->first != trial_name)
-    cache_.put(at->first, given.kind == LookupAnswer::Kind::mapped ? &given.destination : nullptr, now_,
-               rules_.era);
+    best_effort([&] {
+      cache_.put(at->first, given.kind == LookupAnswer::Kind::mapped ? &given.destination : nullptr, now_,
+                 rules_.era);
+    });
   const auto over = flights_.extract(at);
-  for (const uint64_t waiter : over.mapped().waiters) give(waiter, given);
+  for (const uint64_t waiter : over.mapped().waiters)
+    if (!best_effort([&] { give(waiter, LookupAnswer(given)); })) serve_without(waiter, "out of memory");
 }
 
 void Lookups::failed(Flights::iterator at, const StoreAnswer& answer) {
@@ -245,31 +274,35 @@ void Lookups::failed(Flights::iterator at, const StoreAnswer& answer) {
 
 /// The flight ends without an answer that counts: whoever still waits is asked for once more.
 void Lookups::land(Flights::iterator at) {
-  std::vector<uint64_t> waiters = std::move(at->second.waiters);
-  std::erase_if(waiters, [this](uint64_t waiter) { return waiters_.find(waiter) == waiters_.end(); });
-  if (waiters.empty()) {
+  std::erase_if(at->second.waiters,
+                [this](uint64_t waiter) { return waiters_.find(waiter) == waiters_.end(); });
+  if (at->second.waiters.empty()) {
     flights_.erase(at);
     return;
   }
+  unsent_.push_back(at->first);
+  std::vector<uint64_t> waiters = std::move(at->second.waiters);
   at->second = Flight{};
   at->second.number = next_++;
   at->second.waiters = std::move(waiters);
-  unsent_.push_back(at->first);
 }
 
-void Lookups::give(uint64_t waiter, LookupAnswer answer) {
+void Lookups::give(uint64_t waiter, LookupAnswer answer) noexcept {
   const auto at = waiters_.find(waiter);
   if (at == waiters_.end()) return;  // its time was up before
   const Answered answered = std::move(at->second.answered);
   deadlines_.erase({at->second.deadline, waiter});
   waiters_.erase(at);
-  answered(std::move(answer));
+  best_effort([&] { answered(std::move(answer)); });  // whoever hears nothing has a deadline of its own
 }
 
-void Lookups::serve_without(uint64_t waiter, const std::string& why) {
+void Lookups::serve_without(uint64_t waiter, std::string_view why) noexcept {
   const auto at = waiters_.find(waiter);
   if (at == waiters_.end()) return;
-  LookupAnswer answer = without_store(cache_, rules_, at->second.name, now_, at->second.may_be_stale, why);
+  LookupAnswer answer;  // without memory: failed, and no word why
+  best_effort([&] {
+    answer = without_store(cache_, rules_, at->second.name, now_, at->second.may_be_stale, std::string(why));
+  });
   if (answer.kind == LookupAnswer::Kind::mapped) {
     cells_.served_stale.add();
     ++outage_.served_stale;
@@ -306,11 +339,18 @@ void Lookups::attempt() {
   attempt_at_ = UINT64_MAX;
   auto at = flights_.find(attempt_name_);
   if (at != flights_.end()) return want_attempt(attempt_name_);  // it is asked about already
-  at = begin_flight(attempt_name_, Purpose::attempt);
-  attempting_ = true;
-  std::vector<Store::Question> questions;
-  questions.push_back(question(*at));
-  store_->find(std::move(questions), now_ + std::min(patience_ms_, rules_.timeout_ms));
+  const auto send = [&] {
+    at = begin_flight(attempt_name_, Purpose::attempt);
+    attempting_ = true;
+    std::vector<Store::Question> questions;
+    questions.push_back(question(*at));
+    store_->find(std::move(questions), now_ + std::min(patience_ms_, rules_.timeout_ms));
+  };
+  guarded(send, [&](const char* why) {
+    if (const auto begun = flights_.find(attempt_name_); begun != flights_.end()) abandon(begun, why);
+    attempting_ = false;
+    attempt_at_ = now_ + longest_pause_ms;
+  });
 }
 
 uint64_t Lookups::due() const {

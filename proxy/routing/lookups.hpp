@@ -139,8 +139,9 @@ class Lookups {
   void heard(const std::string& name, uint64_t number, StoreAnswer answer);
   void succeeded(Flights::iterator at, StoreAnswer answer);
   void failed(Flights::iterator at, const StoreAnswer& answer);
-  void give(uint64_t waiter, LookupAnswer answer);
-  void serve_without(uint64_t waiter, const std::string& why);
+  void give(uint64_t waiter, LookupAnswer answer) noexcept;
+  void serve_without(uint64_t waiter, std::string_view why) noexcept;
+  void abandon(Flights::iterator at, std::string_view why) noexcept;
   LookupAnswer refuse(std::string_view name, bool may_be_stale);
   void serve_those_with_a_known_answer();
   [[nodiscard]] bool silent() const;

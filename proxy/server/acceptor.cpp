@@ -10,8 +10,10 @@
 #include <memory>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
+#include "proxy/system/sockets.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -28,7 +30,7 @@ Acceptor::Acceptor(Roster& roster, int fd, std::shared_ptr<Listener> listener)
       listener_(std::move(listener)),
       poll_(new uv_poll_t),
       resume_(
-          *roster.loop.timers, [](void* self) { static_cast<Acceptor*>(self)->watch(); }, this) {
+          *roster.loop.timers, [](void* self) noexcept { static_cast<Acceptor*>(self)->watch(); }, this) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0) {
@@ -53,17 +55,22 @@ void Acceptor::watch() {
   });
 }
 
-void Acceptor::ready() {
-  for (int i = 0; i < batch && take_one(); ++i) {
-  }
+/// Who finds no memory is turned away, and the others wait for better times, as they do for descriptors.
+void Acceptor::ready() noexcept {
+  guarded(
+      [this] {
+        for (int i = 0; i < batch && take_one(); ++i) {
+        }
+      },
+      [this](const char*) { pause(ENOMEM); });
 }
 
 /// False: nothing is waiting, or accepting pauses.
 bool Acceptor::take_one() {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
-  const int fd = ::accept4(fd_, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) {
+  Fd fd(::accept4(fd_, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!fd) {
     switch (errno) {
       case EMFILE:
       case ENFILE:
@@ -82,22 +89,19 @@ bool Acceptor::take_one() {
   std::shared_ptr<const ListenerPolicy> policy = roster_.snapshot()->policy(*listener_);
   const auto peer = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   std::optional<Admission> admission = policy ? admit(*policy, peer) : std::nullopt;
-  if (!admission) {
-    ::close(fd);
-    return true;
-  }
+  if (!admission) return true;
   conf::SocketAddress local;
   if (bound_) {
     local = *bound_;
   } else {
     size = sizeof address;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
+    if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0)
       local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   }
   auto session = Session::make(roster_, std::move(policy), peer, local, std::move(*admission));
   Session& started = *session;
   roster_.add(std::move(session));
-  started.start(fd);
+  started.start(fd.release());
   return true;
 }
 
@@ -126,11 +130,12 @@ std::optional<Admission> Acceptor::admit(const ListenerPolicy& policy, const con
   return std::nullopt;
 }
 
-void Acceptor::pause(int error) {
+void Acceptor::pause(int error) noexcept {
   pause_ms_ = pause_ms_ == 0 ? first_pause_ms : std::min(pause_ms_ * 2, longest_pause_ms);
   uv_poll_stop(poll_);
   resume_.in(pause_ms_);
   roster_.loop.cells.accept_pauses.add();
+  if (error == ENOMEM) roster_.loop.cells.out_of_memory.add();
   uint64_t suppressed = 0;
   if (starved_.allow(roster_.loop.now(), suppressed))
     log::error("accepting pauses", {{"listener", listener_->name},

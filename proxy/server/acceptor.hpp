@@ -30,10 +30,10 @@ class Acceptor {
 
  private:
   void watch();
-  void ready();
+  void ready() noexcept;
   bool take_one();
   std::optional<Admission> admit(const ListenerPolicy& policy, const conf::SocketAddress& peer);
-  void pause(int error);
+  void pause(int error) noexcept;
 
   Roster& roster_;
   const int fd_;

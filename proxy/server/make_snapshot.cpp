@@ -278,10 +278,13 @@ std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& last
   return problems.ok() ? made : nullptr;
 }
 
-void publish(Snapshot& snapshot, const Lasting& lasting) {
+void keep_counters(const Snapshot& snapshot, const Lasting& lasting) {
   for (const auto& listener : snapshot.listeners) lasting.counters->keep(listener->listener->counters);
   for (const auto& [name, destination] : snapshot.routes.destinations)
     lasting.counters->keep(destination->counters);
+}
+
+void publish(Snapshot& snapshot, const Lasting& lasting) noexcept {
   if (snapshot.tickets) lasting.tickets->adopt(std::move(*snapshot.tickets));
   snapshot.tickets.reset();
 }

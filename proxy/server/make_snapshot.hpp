@@ -48,8 +48,10 @@ std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& last
                                         Rotation rotation, conf::Problems& problems,
                                         std::vector<std::string>& restart);
 
+/// Before publish(): its counters are there from now on. May throw; nothing else has changed then.
+void keep_counters(const Snapshot& snapshot, const Lasting& lasting);
 /// The snapshot becomes the current one: all that others share changes here, on the main loop, and cannot
 /// fail.
-void publish(Snapshot& snapshot, const Lasting& lasting);
+void publish(Snapshot& snapshot, const Lasting& lasting) noexcept;
 
 }  // namespace postern::proxy

@@ -8,8 +8,10 @@
 #include <chrono>
 #include <ctime>
 #include <filesystem>
+#include <new>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/server/server.hpp"
 #include "proxy/system/process.hpp"
@@ -28,7 +30,8 @@ bool published(const std::string& file) {
 /// What the configuration before was made of was small pieces among others; the allocator gives them back to
 /// the system only when told to. That looks at all of its memory, so it is done beside the loop.
 void return_memory(uv_loop_t* loop) {
-  auto* work = new uv_work_t;
+  auto* work = new (std::nothrow) uv_work_t;
+  if (!work) return;
   uv_queue_work(
       loop, work, [](uv_work_t*) { ::malloc_trim(0); }, [](uv_work_t* done, int) { delete done; });
 }
@@ -44,9 +47,30 @@ struct Server::Reload {
   conf::Problems problems;
   std::vector<std::string> restart;
   std::shared_ptr<Snapshot> made;
+  LookupRules rules;  // where it has a store
+  bool starved = false;
+
+  void run();
 };
 
-void Server::reload(Scope scope) {
+/// On the pool's thread.
+void Server::Reload::run() {
+  if (scope == Scope::everything) {
+    conf::Loaded loaded = conf::load(server->file_, conf::Environment::of_process());
+    problems = std::move(loaded.problems);
+    if (problems.ok())
+      made = make_snapshot(std::move(loaded.config), server->lasting_, previous.get(), Rotation::strict,
+                           problems, restart);
+  } else {
+    // Only what the watched files hold is new: the file itself may be half edited.
+    problems = conf::Problems(server->file_);
+    made = make_snapshot(previous->config, server->lasting_, previous.get(), Rotation::keep_last_good,
+                         problems, restart);
+  }
+  if (made && made->store) rules = LookupRules::of(made->config, made->routes.era);
+}
+
+void Server::reload(Scope scope) noexcept {
   if (draining_) return;
   if (reloading_) {  // one at a time; a full one covers the other
     if (reload_again_ != Scope::everything) reload_again_ = scope;
@@ -54,7 +78,12 @@ void Server::reload(Scope scope) {
   }
   reloading_ = true;
   if (scope == Scope::everything) service::reloading();
-  auto* job = new Reload;
+  Reload* job = nullptr;
+  if (!best_effort([&] { job = new Reload; })) {
+    counters_->reloads_failed.fetch_add(1);
+    starved("reload failed, nothing changed", "out of memory");
+    return reload_over(scope == Scope::everything);
+  }
   job->server = this;
   job->scope = scope;
   job->previous = snapshot_;
@@ -63,18 +92,7 @@ void Server::reload(Scope scope) {
       loop_->uv(), &job->work,
       [](uv_work_t* work) {
         auto& self = *static_cast<Reload*>(work->data);
-        if (self.scope == Scope::everything) {
-          conf::Loaded loaded = conf::load(self.server->file_, conf::Environment::of_process());
-          self.problems = std::move(loaded.problems);
-          if (self.problems.ok())
-            self.made = make_snapshot(std::move(loaded.config), self.server->lasting_, self.previous.get(),
-                                      Rotation::strict, self.problems, self.restart);
-        } else {
-          // Only what the watched files hold is new: the file itself may be half edited.
-          self.problems = conf::Problems(self.server->file_);
-          self.made = make_snapshot(self.previous->config, self.server->lasting_, self.previous.get(),
-                                    Rotation::keep_last_good, self.problems, self.restart);
-        }
+        self.starved = !best_effort([&self] { self.run(); });
       },
       [](uv_work_t* work, int) {
         const std::unique_ptr<Reload> self(static_cast<Reload*>(work->data));
@@ -82,67 +100,87 @@ void Server::reload(Scope scope) {
       });
 }
 
-void Server::reloaded(Reload& done) {
+void Server::reloaded(Reload& done) noexcept {
   const bool full = done.scope == Scope::everything;
   // What it names may only be on its way, in a volume of its own.
-  if (full) config_refused_ = !done.made && published(file_);
-  for (const conf::Problem& problem : done.problems.all())
-    log::write(problem.warning ? LogLevel::warn : LogLevel::error, "configuration",
-               {{"problem", problem.line()}});
+  if (full)
+    guarded([&] { config_refused_ = !done.made && published(file_); },
+            [this](const char*) { config_refused_ = true; });
+  if (!done.starved)
+    best_effort([&] {
+      for (const conf::Problem& problem : done.problems.all())
+        log::write(problem.warning ? LogLevel::warn : LogLevel::error, "configuration",
+                   {{"problem", problem.line()}});
+    });
+  // From here on nothing that a new configuration needs takes memory.
+  if (done.made && !done.starved && !draining_)
+    done.starved = !best_effort([&] {
+      if (done.made->store) make_store_loop();
+      keep_counters(*done.made, lasting_);
+    });
+  if (done.starved) {
+    done.made.reset();
+    counters_->out_of_memory.fetch_add(1);
+  }
   if (!done.made) {
     counters_->reloads_failed.fetch_add(1);
-    log::error("reload failed, nothing changed",
-               {{"config", file_}, {"scope", full ? "everything" : "files"}});
+    log::error("reload failed, nothing changed", {{"config", file_},
+                                                  {"scope", full ? "everything" : "files"},
+                                                  {"error", done.starved ? "out of memory" : ""}});
   } else if (!draining_) {
-    return swap_in(std::move(done.made), full, std::move(done.restart));
+    return swap_in(done);
   }
   reload_over(full);
 }
 
 /// Every worker takes the new snapshot; when the last one has, the reload is done and is said to be.
-void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std::string> restart) {
-  publish(*made, lasting_);
+void Server::swap_in(Reload& done) noexcept {
+  const bool full = done.scope == Scope::everything;
+  const std::vector<std::string>& restart = done.restart;
+  publish(*done.made, lasting_);
   ticket_file_bad_ = false;  // if it is bad, the snapshot says so
-  const auto before = std::exchange(snapshot_, std::shared_ptr<const Snapshot>(std::move(made)));
+  const auto before = std::exchange(snapshot_, std::shared_ptr<const Snapshot>(std::move(done.made)));
   snapshot_->routes.cache->begin(snapshot_->routes.era);
-  if (!same_answers(before->config, snapshot_->config)) snapshot_->routes.cache->clear();
+  bool same = false;
+  best_effort([&] { same = same_answers(before->config, snapshot_->config); });
+  if (!same) snapshot_->routes.cache->clear();
   const conf::ServerConf& server = snapshot_->config.server;
   log::configure(server.log_level, server.log_format);
   lasting_.preauth->limit(server.preauth_memory.bytes);
-  if (!restart.empty() && full)
-    log::warn("changes that need a restart are not applied",
-              {{"keys", fmt::format("{}", fmt::join(restart, "; "))}});
-  if (!snapshot_->stale.empty()) {
+  best_effort([&] {
+    if (!restart.empty() && full)
+      log::warn("changes that need a restart are not applied",
+                {{"keys", fmt::format("{}", fmt::join(restart, "; "))}});
+    if (snapshot_->stale.empty()) return;
     std::vector<std::string> items;
     for (const Stale& stale : snapshot_->stale) items.push_back(text(stale));
     log::error("bad files, what they last held stays in use",
                {{"items", fmt::format("{}", fmt::join(items, ", "))}});
-  }
+  });
   watch_files();
-  if (snapshot_->store) use_store(before.get());  // it is there before anybody asks it
+  if (snapshot_->store) use_store(before.get(), std::move(done.rules));  // it is there before anybody asks it
 
-  const auto left = std::make_shared<std::atomic<size_t>>(workers_.size());
-  for (const auto& worker : workers_)
-    worker->post([this, full, left, w = worker.get(), snapshot = snapshot_] {
-      w->adopt(snapshot);
-      if (left->fetch_sub(1) != 1) return;
-      loop_->post([this, full] {
-        counters_->reloads_ok.fetch_add(1);
-        return_memory(loop_->uv());
-        log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
-        reload_over(full);
-      });
-    });
-  if (!snapshot_->store) use_store(before.get());  // and goes when the others know
+  adoptions_ = 0;
+  adopting_ = full;
+  for (const auto& worker : workers_) worker->offer(snapshot_);
+  if (!snapshot_->store) use_store(before.get(), {});  // and goes when the others know
 }
 
-void Server::reload_over(bool full) {
+void Server::adopted() noexcept {
+  const bool full = *std::exchange(adopting_, std::nullopt);
+  counters_->reloads_ok.fetch_add(1);
+  return_memory(loop_->uv());
+  log::info("reloaded", {{"config", file_}, {"scope", full ? "everything" : "files"}});
+  reload_over(full);
+}
+
+void Server::reload_over(bool full) noexcept {
   reloading_ = false;
   if (full && !draining_) service::ready();
   if (const auto again = std::exchange(reload_again_, std::nullopt)) reload(*again);
 }
 
-void Server::files_changed(const std::vector<std::string>& changed) {
+void Server::files_changed(const std::vector<std::string>& changed) noexcept {
   for (const std::string& file : changed) log::info("file changed", {{"file", file}});
   const bool config = config_refused_ || std::ranges::find(changed, file_) != changed.end();
   reload(config ? Scope::everything : Scope::watched_files);
@@ -150,7 +188,16 @@ void Server::files_changed(const std::vector<std::string>& changed) {
 
 /// Everything whose change is picked up without being told: certificates, keys, mappings, ticket keys, and a
 /// configuration that is published, not edited.
-void Server::watch_files() {
+void Server::watch_files() noexcept {
+  watch_again_ = false;
+  guarded([this] { watcher_->watch(watched_files()); },
+          [this](const char* why) {
+            watch_again_ = true;  // each_minute() does
+            starved("files are not watched for now", why);
+          });
+}
+
+std::vector<std::string> Server::watched_files() const {
   const conf::Config& config = snapshot_->config;
   std::vector<std::string> files = snapshot_->certificates->files();
   for (const conf::DestinationConf& destination : config.destinations) {
@@ -167,12 +214,12 @@ void Server::watch_files() {
   if (!config.tickets.file.empty()) files.push_back(config.tickets.file);
   if (published(file_)) files.push_back(file_);
   std::erase_if(files, [](const std::string& file) { return file.empty(); });
-  watcher_->watch(files);
+  return files;
 }
 
 /// What has expired is trusted no longer than until this next looks: the roots are loaded anew without it,
 /// and with them goes what backends have shown.
-void Server::drop_expired_trust() {
+void Server::drop_expired_trust() noexcept {
   if (reloading_ || !snapshot_->trust || !snapshot_->trust->outlived(std::time(nullptr))) return;
   const bool nothing_to_load = std::ranges::any_of(
       snapshot_->stale, [](const Stale& stale) { return stale.item == Stale::Item::roots; });
@@ -183,6 +230,7 @@ void Server::drop_expired_trust() {
 
 void Server::each_minute() {
   minute_->in(minute_ms);
+  if (watch_again_) watch_files();
   const auto now = std::chrono::system_clock::now();
   // A reload that is on its way has read the file as well, and is about to publish what it found.
   if (!reloading_) {

@@ -10,8 +10,10 @@
 #include <cstdio>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/base/version.hpp"
+#include "proxy/loop/loop_memory.hpp"
 #include "proxy/observe/exposition.hpp"
 #include "proxy/system/process.hpp"
 
@@ -78,6 +80,7 @@ int Server::run() {
 
 bool Server::prepare() {
   return_large_blocks();
+  provide_loop_memory();
   conf::Loaded loaded = conf::load(file_, conf::Environment::of_process());
   settle_core_dumps(loaded.config.server.core_dumps);
   const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
@@ -96,6 +99,7 @@ bool Server::prepare() {
       made = nullptr;
     }
   if (made) {
+    keep_counters(*made, lasting_);
     publish(*made, lasting_);
     snapshot_ = made;
     const uint64_t files = raise_descriptor_limit();
@@ -145,14 +149,19 @@ void Server::open() {
   const auto make = [this](std::optional<Timer>& timer, Timer::Run tick) {
     timer.emplace(*loop_->timers, tick, this);
   };
-  make(minute_, [](void* self) { static_cast<Server*>(self)->each_minute(); });
-  make(sample_, [](void* self) {
-    static_cast<Server*>(self)->sample();
-    static_cast<Server*>(self)->drop_expired_trust();
+  make(minute_, [](void* data) noexcept {
+    auto* self = static_cast<Server*>(data);
+    guarded([self] { self->each_minute(); },
+            [self](const char* why) { self->starved("housekeeping is put off", why); });
   });
-  make(grace_, [](void* self) { static_cast<Server*>(self)->cut(); });
-  make(watchdog_, [](void* self) { static_cast<Server*>(self)->keep_watchdog(); });
-  make(age_cache_, [](void* self) { static_cast<Server*>(self)->age_cache(); });
+  make(sample_, [](void* data) noexcept {
+    auto* self = static_cast<Server*>(data);
+    best_effort([self] { self->sample(); });
+    self->drop_expired_trust();
+  });
+  make(grace_, [](void* self) noexcept { static_cast<Server*>(self)->cut(); });
+  make(watchdog_, [](void* self) noexcept { static_cast<Server*>(self)->keep_watchdog(); });
+  make(age_cache_, [](void* self) noexcept { static_cast<Server*>(self)->age_cache(); });
   minute_->in(minute_ms);
   age_cache();
   sample();
@@ -173,8 +182,8 @@ void Server::open() {
   }
 
   for (size_t i = 0; i < counters_->workers.size(); ++i) {
-    workers_.push_back(
-        std::make_unique<Worker>(i, *counters_, names_, [this] { loop_->post([this] { worker_idle(); }); }));
+    workers_.push_back(std::make_unique<Worker>(
+        i, *counters_, names_, [this] { heard(idle_workers_); }, [this] { heard(adoptions_); }));
     workers_.back()->adopt(snapshot_);  // before its thread runs
   }
   for (BoundAddress& address : bound_->listeners) {
@@ -205,23 +214,45 @@ void Server::open() {
       loop_->uv(), [this](const std::vector<std::string>& changed) { files_changed(changed); });
   watch_files();
   start_store();
+  // libuv makes the threads of its pool with the first work for them, and ends the process if it cannot.
+  auto* work = new uv_work_t;
+  uv_queue_work(
+      loop_->uv(), work, [](uv_work_t*) {}, [](uv_work_t* done, int) { delete done; });
   for (const auto& worker : workers_) worker->start();
 }
 
 /// The service manager's sign of life, twice as often as it wants one.
-void Server::keep_watchdog() {
+void Server::keep_watchdog() noexcept {
   const uint64_t usec = service::watchdog_usec();
   if (usec == 0) return;
   service::alive();
   watchdog_->in(std::max<uint64_t>(usec / 2000, 1));
 }
 
+/// On a worker's thread: it is told on the main loop.
+void Server::heard(std::atomic<size_t>& count) noexcept {
+  ++count;
+  loop_->post(std::shared_ptr<Errand>(std::shared_ptr<Errand>(), this));
+}
+
+void Server::perform() noexcept {
+  if (adopting_ && adoptions_ == workers_.size()) adopted();
+  if (draining_ && idle_workers_ == workers_.size()) worker_idle();
+}
+
+/// Something of the process's own was left undone for want of memory.
+void Server::starved(const char* what, const char* why) noexcept {
+  counters_->out_of_memory.fetch_add(1);
+  log::error(what, {{"error", why}});
+}
+
 /// Answers of the store that have had their time are freed here: many at once would hold up the workers,
 /// which look into the same cache.
-void Server::age_cache() {
+void Server::age_cache() noexcept {
   constexpr size_t at_once = 4096, worth_a_trim = 32 * 1024;
   constexpr uint64_t pause_ms = 1000, short_pause_ms = 50;
-  const size_t freed = lasting_.cache->age(loop_->now(), at_once);
+  size_t freed = 0;
+  best_effort([&] { freed = lasting_.cache->age(loop_->now(), at_once); });
   freed_ += freed;
   if (freed_ >= worth_a_trim) {
     give_memory_back();

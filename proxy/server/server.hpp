@@ -6,7 +6,6 @@
 #include <uv.h>
 
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +27,7 @@
 
 namespace postern::proxy {
 
-class Server {
+class Server final : Errand {
  public:
   /// `file` is read again at a reload.
   explicit Server(std::string file, Confinement confinement = {});
@@ -46,32 +45,40 @@ class Server {
 
   bool prepare();  // false: problems were printed
   void open();     // workers, sockets, listeners of the main loop
+  void heard(std::atomic<size_t>& count) noexcept;
+  void perform() noexcept override;  // what workers have told
 
-  void reload(Scope scope);
-  void reloaded(Reload& done);
-  void swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std::string> restart);
-  void reload_over(bool full);
-  void watch_files();
-  void files_changed(const std::vector<std::string>& changed);
+  // Of what runs later in the life of the process nothing throws: without memory it is done later, or left
+  // undone and said to be.
+  void reload(Scope scope) noexcept;
+  void reloaded(Reload& done) noexcept;
+  void swap_in(Reload& done) noexcept;
+  void adopted() noexcept;
+  void reload_over(bool full) noexcept;
+  void starved(const char* what, const char* why) noexcept;
+  void watch_files() noexcept;
+  [[nodiscard]] std::vector<std::string> watched_files() const;
+  void files_changed(const std::vector<std::string>& changed) noexcept;
   void each_minute();
-  void keep_watchdog();
-  void age_cache();
-  void drop_expired_trust();
+  void keep_watchdog() noexcept;
+  void age_cache() noexcept;
+  void drop_expired_trust() noexcept;
   void sample();
 
   // The account store, if there is one: store.cpp.
   struct Copying;
   void start_store();
-  void use_store(const Snapshot* before);
+  void make_store_loop();
+  void use_store(const Snapshot* before, LookupRules rules) noexcept;
   void recall_answers();
   void copy_answers();
-  void copy_last_answers();
+  void copy_last_answers() noexcept;
   [[nodiscard]] bool store_seen() const;
   [[nodiscard]] std::optional<Observed::Store> observe_store() const;
 
-  void drain(int signal);
-  void worker_idle();
-  void cut();
+  void drain(int signal) noexcept;
+  void worker_idle() noexcept;
+  void cut() noexcept;
   void finish();
 
   [[nodiscard]] std::string metrics() const;
@@ -104,15 +111,18 @@ class Server {
   std::optional<Timer> minute_, sample_, grace_, watchdog_, age_cache_;
   size_t freed_ = 0;  // entries of the cache, since memory was last given back
   StatusHistory history_;
+  std::atomic<size_t> idle_workers_{0};  // that have said so, which draining workers do once
+  std::atomic<size_t> adoptions_{0};     // workers that have taken over the snapshot they were offered
 
   bool reloading_ = false;
+  std::optional<bool> adopting_;  // a snapshot is on its way to the workers: whether everything is new
+  bool watch_again_ = false;      // there was no memory for it
   bool ticket_file_bad_ = false;  // when it was read again between reloads
   bool config_refused_ = false;   // one that was published: tried again with the next change
   std::optional<Scope> reload_again_;
   bool draining_ = false;
   bool cutting_ = false;
   bool finished_ = false;
-  size_t idle_workers_ = 0;
   double start_time_ = 0;
 };
 

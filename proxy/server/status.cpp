@@ -124,6 +124,8 @@ std::string Server::status() const {
   status.reloads_failed = counters_->reloads_failed.load();
   status.log_dropped = log::dropped();
   status.accept_pauses = sum(counters_->workers, [](const WorkerCells& w) { return w.accept_pauses.get(); });
+  status.out_of_memory = counters_->out_of_memory.load() + counters_->store.out_of_memory.get() +
+                         sum(counters_->workers, [](const WorkerCells& w) { return w.out_of_memory.get(); });
   if (const auto seen = observe_store()) {
     Status::Store& store = status.store.emplace();
     store.name = seen->name;

@@ -16,7 +16,7 @@ constexpr uint64_t goodbye_ms = 1200;
 
 }  // namespace
 
-void Server::drain(int signal) {
+void Server::drain(int signal) noexcept {
   if (draining_) {  // asked twice: now
     log::warn("second signal; leaving at once", {{"active", live()}});
     log::stop();
@@ -27,28 +27,28 @@ void Server::drain(int signal) {
   log::info("shutdown signal received; draining",
             {{"signal", signal}, {"grace", static_cast<double>(grace) / 1000.0}, {"active", live()}});
   service::stopping(grace);
-  for (const auto& worker : workers_) worker->post([w = worker.get()] { w->drain(); });
+  for (const auto& worker : workers_) worker->order(Worker::to_drain);
   grace_->in(grace);
 }
 
-void Server::worker_idle() {
-  if (++idle_workers_ < workers_.size()) return;
+void Server::worker_idle() noexcept {
+  if (finished_) return;
   log::info("all connections drained");
   finish();
 }
 
-void Server::cut() {
+void Server::cut() noexcept {
   if (cutting_) return finish();
   cutting_ = true;
   log::warn("grace elapsed; forcing shutdown with live connections", {{"active", live()}});
-  for (const auto& worker : workers_) worker->post([w = worker.get()] { w->cut(); });
+  for (const auto& worker : workers_) worker->order(Worker::to_cut);
   grace_->in(goodbye_ms);
 }
 
 void Server::finish() {
   if (finished_) return;
   finished_ = true;
-  for (const auto& worker : workers_) worker->post([w = worker.get()] { w->stop(); });
+  for (const auto& worker : workers_) worker->order(Worker::to_stop);
   for (const auto& worker : workers_) worker->join();
   store_.reset();
   copy_last_answers();

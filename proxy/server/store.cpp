@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/routing/answers_file.hpp"
 #include "proxy/server/server.hpp"
@@ -24,10 +25,16 @@ std::chrono::milliseconds stale_life(const conf::MappingConf& mapping) {
   return keeps ? std::chrono::milliseconds(mapping.stale_ttl) : std::chrono::milliseconds(0);
 }
 
-void write_to(const std::string& path, const RouteCache& cache, uint64_t fingerprint, uint64_t now_ms) {
-  const auto written = write_answers(path, answers_of(cache, fingerprint, now_ms, wall_ms()));
-  if (!written)
-    log::error("known answers could not be kept", {{"file", path}, {"error", written.error().text}});
+void write_to(const std::string& path, const RouteCache& cache, uint64_t fingerprint,
+              uint64_t now_ms) noexcept {
+  const auto write = [&] {
+    const auto written = write_answers(path, answers_of(cache, fingerprint, now_ms, wall_ms()));
+    if (!written)
+      log::error("known answers could not be kept", {{"file", path}, {"error", written.error().text}});
+  };
+  guarded(write, [&](const char* why) {
+    log::error("known answers could not be kept", {{"file", path}, {"error", why}});
+  });
 }
 
 }  // namespace
@@ -55,7 +62,8 @@ void Server::start_store() {
   if (snapshot_->store) {
     lasting_.cache->keep_stale(stale_life(snapshot_->config.mapping));
     recall_answers();
-    use_store(nullptr);
+    make_store_loop();
+    use_store(nullptr, LookupRules::of(snapshot_->config, snapshot_->routes.era));
   }
   // Questions go to the store loop, which is there before any configuration that has a store.
   for (size_t i = 0; i < workers_.size(); ++i)
@@ -64,23 +72,25 @@ void Server::start_store() {
     });
 }
 
+/// Before a configuration that has a store: the loop that asks it.
+void Server::make_store_loop() {
+  if (store_) return;
+  store_ = std::make_unique<StoreLoop>(
+      *counters_, names_, lasting_.cache, [this](size_t index, std::vector<LookupDesk::Answer> answers) {
+        Worker* worker = workers_[index].get();
+        worker->post([worker, answers = std::move(answers)] { worker->answered(answers); });
+      });
+  store_loop_.store(store_.get());
+}
+
 /// What snapshot_ asks is asked from now on; `before` is what was there.
-void Server::use_store(const Snapshot* before) {
+void Server::use_store(const Snapshot* before, LookupRules rules) noexcept {
   const conf::Config& config = snapshot_->config;
   lasting_.cache->keep_stale(stale_life(config.mapping));
   if (!snapshot_->store) {
     if (store_) store_->use(nullptr, {});
     return;
   }
-  if (!store_) {
-    store_ = std::make_unique<StoreLoop>(
-        *counters_, names_, lasting_.cache, [this](size_t index, std::vector<LookupDesk::Answer> answers) {
-          Worker* worker = workers_[index].get();
-          worker->post([worker, answers = std::move(answers)] { worker->answered(answers); });
-        });
-    store_loop_.store(store_.get());
-  }
-  LookupRules rules = LookupRules::of(config, snapshot_->routes.era);
   // Its files may have changed although the configuration has not.
   const bool stays =
       before && before->store && before->config.mapping == config.mapping && !snapshot_->store->reads_files;
@@ -115,16 +125,16 @@ void Server::recall_answers() {
 void Server::copy_answers() {
   const conf::MappingConf& mapping = snapshot_->config.mapping;
   if (!snapshot_->store || mapping.snapshot.empty() || copying_) return;
-  copying_ = true;
-  auto* job = new Copying;
+  auto job = std::make_unique<Copying>();
   job->server = this;
   job->path = mapping.snapshot;
   job->cache = lasting_.cache;
   job->fingerprint = answers_fingerprint(mapping);
   job->now_ms = loop_->now();
-  job->work.data = job;
+  job->work.data = job.get();
+  copying_ = true;
   uv_queue_work(
-      loop_->uv(), &job->work,
+      loop_->uv(), &job.release()->work,
       [](uv_work_t* work) {
         const auto& self = *static_cast<Copying*>(work->data);
         write_to(self.path, *self.cache, self.fingerprint, self.now_ms);
@@ -138,10 +148,11 @@ void Server::copy_answers() {
 }
 
 /// At the end nobody is kept waiting by it any more.
-void Server::copy_last_answers() {
+void Server::copy_last_answers() noexcept {
   const conf::MappingConf& mapping = snapshot_->config.mapping;
   if (!snapshot_->store || mapping.snapshot.empty() || copying_) return;
-  write_to(mapping.snapshot, *lasting_.cache, answers_fingerprint(mapping), loop_->now());
+  best_effort(
+      [&] { write_to(mapping.snapshot, *lasting_.cache, answers_fingerprint(mapping), loop_->now()); });
 }
 
 std::optional<Observed::Store> Server::observe_store() const {

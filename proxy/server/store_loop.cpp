@@ -5,9 +5,11 @@
 #include <pthread.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <future>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/base/log.hpp"
 
 namespace postern::proxy {
@@ -30,7 +32,15 @@ StoreLoop::StoreLoop(Counters& counters, NameService& names, std::shared_ptr<Rou
       lookups_(
           *cache_, counters.store, *this, [this] { return loop_.now(); }, random_number),
       timer_(
-          *loop_.timers, [](void* self) { static_cast<StoreLoop*>(self)->lookups_.tick(); }, this),
+          *loop_.timers,
+          [](void* data) noexcept {
+            auto* const self = static_cast<StoreLoop*>(data);
+            guarded([self] { self->lookups_.tick(); },
+                    [self](const char* why) {
+                      self->loop_.starved("lookups are put off for want of memory", {}, {}, why);
+                    });
+          },
+          this),
       answers_(counters.workers.size()) {
   loop_.each_turn([this] { turn_over(); });
   thread_ = std::thread([this] {
@@ -40,33 +50,44 @@ StoreLoop::StoreLoop(Counters& counters, NameService& names, std::shared_ptr<Rou
 }
 
 StoreLoop::~StoreLoop() {
-  loop_.post([this] {
-    lookups_.use(nullptr, {});
-    timer_.stop();
-    loop_.stop();
-  });
+  {
+    const std::lock_guard lock(orders_mutex_);
+    to_stop_ = true;
+  }
+  loop_.post(std::shared_ptr<Errand>(std::shared_ptr<Errand>(), this));
   thread_.join();
 }
 
-void StoreLoop::use(std::shared_ptr<const StorePlan> plan, LookupRules rules) {
-  loop_.post([this, plan = std::move(plan), rules = std::move(rules)]() mutable {
-    name_ = plan ? plan->name : std::string();
-    lookups_.use(plan ? plan->make(loop_) : nullptr, std::move(rules));
-    look_at_store();
-  });
+void StoreLoop::use(std::shared_ptr<const StorePlan> plan, LookupRules rules) noexcept {
+  want({true, std::move(plan), std::move(rules)});
 }
 
-void StoreLoop::use(LookupRules rules) {
-  loop_.post([this, rules = std::move(rules)]() mutable { lookups_.use(std::move(rules)); });
+void StoreLoop::use(LookupRules rules) noexcept { want({false, nullptr, std::move(rules)}); }
+
+void StoreLoop::want(Wanted wanted) noexcept {
+  {
+    const std::lock_guard lock(orders_mutex_);
+    if (!wanted_ || wanted.store)
+      wanted_ = std::move(wanted);
+    else
+      wanted_->rules = std::move(wanted.rules);
+  }
+  loop_.post(std::shared_ptr<Errand>(std::shared_ptr<Errand>(), this));
 }
 
 void StoreLoop::ask(size_t worker, std::vector<LookupDesk::Question> questions) {
   loop_.post([this, worker, questions = std::move(questions)] {
-    for (const LookupDesk::Question& question : questions)
-      lookups_.ask(question.name, question.deadline_ms, true,
-                   [this, worker, number = question.number](LookupAnswer answer) {
-                     answers_[worker].push_back({number, std::move(answer)});
-                   });
+    for (const LookupDesk::Question& question : questions) {
+      const auto answer = [this, worker, number = question.number](LookupAnswer found) {
+        answers_[worker].push_back({number, std::move(found)});
+      };
+      if (pending_) {
+        answer({});  // for want of memory
+        continue;
+      }
+      guarded([&] { lookups_.ask(question.name, question.deadline_ms, true, answer); },
+              [&](const char*) { best_effort([&] { answer({}); }); });
+    }
   });
 }
 
@@ -91,12 +112,58 @@ StoreLoop::Facts StoreLoop::facts() const {
 
 // --- on the loop ------------------------------------------------------------------------------------
 
+void StoreLoop::perform() noexcept {
+  std::optional<Wanted> wanted;
+  bool stop = false;
+  {
+    const std::lock_guard lock(orders_mutex_);
+    wanted.swap(wanted_);
+    stop = to_stop_;
+  }
+  if (wanted && pending_ && !wanted->store) {
+    pending_->rules = std::move(wanted->rules);
+  } else if (wanted && !wanted->store) {
+    lookups_.use(std::move(wanted->rules));
+  } else if (wanted) {
+    pending_ = std::move(wanted);
+    make_store();
+  }
+  if (!stop) return;
+  lookups_.use(nullptr, {});
+  timer_.stop();
+  loop_.stop();
+}
+
+/// Of pending_, which is nothing afterwards unless there was no memory.
+void StoreLoop::make_store() noexcept {
+  const auto make = [this] {
+    std::string name = pending_->plan ? pending_->plan->name : std::string();
+    std::unique_ptr<Store> store = pending_->plan ? pending_->plan->make(loop_) : nullptr;
+    name_.swap(name);
+    lookups_.use(std::move(store), std::move(pending_->rules));
+    pending_.reset();
+    look_at_store();
+  };
+  guarded(make, [this](const char* why) {
+    try_again_at_ = loop_.now() + look_ms;
+    loop_.starved("the mapping store is not asked for want of memory", {}, {}, why);
+  });
+}
+
 void StoreLoop::turn_over() {
+  if (pending_ && loop_.now() >= try_again_at_) make_store();
   lookups_.flush();
-  if (loop_.now() >= looked_at_ + look_ms || lookups_.reached() != facts_.reached) look_at_store();
-  for (size_t worker = 0; worker < answers_.size(); ++worker)
-    if (!answers_[worker].empty()) deliver_(worker, std::exchange(answers_[worker], {}));
-  if (const uint64_t due = lookups_.due(); due != UINT64_MAX)
+  if (loop_.now() >= looked_at_ + look_ms || lookups_.reached() != facts_.reached)
+    best_effort([this] { look_at_store(); });
+  for (size_t worker = 0; worker < answers_.size(); ++worker) {
+    if (answers_[worker].empty()) continue;
+    guarded([&] { deliver_(worker, std::exchange(answers_[worker], {})); },
+            [this](const char* why) {
+              loop_.starved("answers of the mapping store are lost for want of memory", {}, {}, why);
+            });
+  }
+  const uint64_t due = std::min(lookups_.due(), pending_ ? try_again_at_ : UINT64_MAX);
+  if (due != UINT64_MAX)
     timer_.at(due);
   else
     timer_.stop();

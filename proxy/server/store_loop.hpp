@@ -18,7 +18,7 @@
 
 namespace postern::proxy {
 
-class StoreLoop final : LookupEvents {
+class StoreLoop final : LookupEvents, Errand {
  public:
   /// Takes answers to a mail loop. Called on the store loop.
   using Deliver = std::function<void(size_t worker, std::vector<LookupDesk::Answer> answers)>;
@@ -30,9 +30,9 @@ class StoreLoop final : LookupEvents {
 
   // Any thread.
   /// Another store, or none for a null plan: whoever waits hears `again`.
-  void use(std::shared_ptr<const StorePlan> plan, LookupRules rules);
+  void use(std::shared_ptr<const StorePlan> plan, LookupRules rules) noexcept;
   /// The store stays, with other rules.
-  void use(LookupRules rules);
+  void use(LookupRules rules) noexcept;
   void ask(size_t worker, std::vector<LookupDesk::Question> questions);
   void drop(std::string name);
   /// For commands and the start: blocks for the answer of the store itself, `timeout_ms` at most.
@@ -51,6 +51,16 @@ class StoreLoop final : LookupEvents {
   void store_lost(const Outage& outage) override;
   void store_back(const Outage& outage, uint64_t now_ms) override;
   void undeclared(const std::string& destination) override;
+  /// What is to be used. Without memory for a store it is tried again, and until then no account can be
+  /// located.
+  struct Wanted {
+    bool store = false;  // another one, as `plan` says
+    std::shared_ptr<const StorePlan> plan;
+    LookupRules rules;
+  };
+  void want(Wanted wanted) noexcept;
+  void perform() noexcept override;
+  void make_store() noexcept;
   void turn_over();
   void look_at_store();
 
@@ -63,7 +73,13 @@ class StoreLoop final : LookupEvents {
   std::vector<std::vector<LookupDesk::Answer>> answers_;  // of this turn, by worker
   uint64_t looked_at_ = 0;
   Throttle undeclared_{1};
+  std::optional<Wanted> pending_;  // a store that could not be made
+  uint64_t try_again_at_ = 0;
   std::thread thread_;
+
+  std::mutex orders_mutex_;  // of these
+  std::optional<Wanted> wanted_;
+  bool to_stop_ = false;
 
   mutable std::mutex facts_mutex_;
   Facts facts_;

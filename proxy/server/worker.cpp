@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "proxy/loop/loop_memory.hpp"
+
 namespace postern::proxy {
 namespace {
 
@@ -14,12 +16,14 @@ constexpr uint64_t lag_period_ms = 1000;
 
 }  // namespace
 
-Worker::Worker(size_t index, Counters& counters, NameService& names, std::function<void()> idle)
+Worker::Worker(size_t index, Counters& counters, NameService& names, std::function<void()> idle,
+               std::function<void()> adopted)
     : loop_(index, counters.workers[index], names),
       roster_(loop_),
       lag_probe_(
-          *loop_.timers, [](void* self) { static_cast<Worker*>(self)->measure_lag(); }, this),
-      idle_(std::move(idle)) {}
+          *loop_.timers, [](void* self) noexcept { static_cast<Worker*>(self)->measure_lag(); }, this),
+      idle_(std::move(idle)),
+      adopted_(std::move(adopted)) {}
 
 Worker::~Worker() { join(); }
 
@@ -31,6 +35,7 @@ void Worker::start() {
     lag_due_ = loop_.now() + lag_period_ms;
     lag_probe_.at(lag_due_);
     loop_.run();
+    release_loop_memory();
   });
 }
 
@@ -38,8 +43,41 @@ void Worker::join() {
   if (thread_.joinable()) thread_.join();
 }
 
+void Worker::offer(std::shared_ptr<const Snapshot> snapshot) noexcept {
+  {
+    const std::lock_guard lock(orders_mutex_);
+    offered_.swap(snapshot);
+  }
+  loop_.post(std::shared_ptr<Errand>(std::shared_ptr<Errand>(), this));
+}
+
+void Worker::order(Order what) noexcept {
+  {
+    const std::lock_guard lock(orders_mutex_);
+    orders_ |= what;
+  }
+  loop_.post(std::shared_ptr<Errand>(std::shared_ptr<Errand>(), this));
+}
+
+void Worker::perform() noexcept {
+  std::shared_ptr<const Snapshot> offered;
+  unsigned orders = 0;
+  {
+    const std::lock_guard lock(orders_mutex_);
+    offered.swap(offered_);
+    orders = std::exchange(orders_, 0);
+  }
+  if (offered) {
+    adopt(std::move(offered));
+    adopted_();
+  }
+  if ((orders & to_drain) != 0) drain();
+  if ((orders & to_cut) != 0) cut();
+  if ((orders & to_stop) != 0) stop();
+}
+
 /// How late a timer fires is how long a byte waits for this loop.
-void Worker::measure_lag() {
+void Worker::measure_lag() noexcept {
   const uint64_t at = uv_hrtime() / 1000;
   const uint64_t due = (lag_due_ + Timers::slack_ms) * 1000;
   loop_.cells.loop_lag.observe(lag_bounds, at > due ? at - due : 0);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -15,10 +16,12 @@
 
 namespace postern::proxy {
 
-class Worker {
+class Worker final : Errand {
  public:
-  /// `idle` is called on this thread, once, when draining has left no session.
-  Worker(size_t index, Counters& counters, NameService& names, std::function<void()> idle);
+  /// Both are called on this thread and do without memory: `idle` once, when draining has left no session,
+  /// `adopted` when a snapshot that was offered is in use.
+  Worker(size_t index, Counters& counters, NameService& names, std::function<void()> idle,
+         std::function<void()> adopted);
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -27,8 +30,12 @@ class Worker {
   void start();
   void join();
   void post(std::function<void()> task) { loop_.post(std::move(task)); }
+  // Orders, for which no memory is needed.
+  void offer(std::shared_ptr<const Snapshot> snapshot) noexcept;  // adopt() it
+  enum Order : unsigned { to_drain = 1, to_cut = 2, to_stop = 4 };
+  void order(Order what) noexcept;
 
-  // --- this worker's thread, by way of post(); or before start() ----------------------------------------
+  // --- this worker's thread, by way of orders; or before start() ----------------------------------------
   void listen(int fd, std::shared_ptr<Listener> listener);  // begin accepting
   void adopt(std::shared_ptr<const Snapshot> snapshot) { roster_.adopt(std::move(snapshot)); }
   /// Where questions go from now on that no table and no cache answers.
@@ -39,7 +46,8 @@ class Worker {
   void stop();  // close everything and end the loop
 
  private:
-  void measure_lag();
+  void perform() noexcept override;  // obeys
+  void measure_lag() noexcept;
 
   Loop loop_;
   Roster roster_;
@@ -47,7 +55,10 @@ class Worker {
   uint64_t lag_due_ = 0;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   bool stopping_ = false;
-  std::function<void()> idle_;
+  std::function<void()> idle_, adopted_;
+  std::mutex orders_mutex_;  // of these
+  std::shared_ptr<const Snapshot> offered_;
+  unsigned orders_ = 0;
   std::thread thread_;
 };
 

@@ -47,11 +47,15 @@ size_t Session::held() const {
   return bytes;
 }
 
-void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) {
-  received(stream, plain);
-  weigh();
+void Session::stream_data(Stream& stream, std::span<const uint8_t> plain) noexcept {
+  safely([&] {
+    received(stream, plain);
+    weigh();
+  });
 }
 
-void Session::stream_shaking(Stream&) { weigh(); }
+void Session::stream_shaking(Stream&) noexcept {
+  safely([this] { weigh(); });
+}
 
 }  // namespace postern::proxy

@@ -16,9 +16,9 @@ namespace postern::proxy {
 class BridgeEvents {
  public:
   /// The last thing a bridge says: both directions are done, or `fault` ended them.
-  virtual void bridge_over(Fault fault) = 0;
+  virtual void bridge_over(Fault fault) noexcept = 0;
   /// Once: the backend has sent its first bytes (its TLS tickets have arrived by then).
-  virtual void backend_spoke() = 0;
+  virtual void backend_spoke() noexcept = 0;
 
  protected:
   ~BridgeEvents() = default;
@@ -64,10 +64,10 @@ class Bridge final : public StreamEvents {
   Side& side(const Stream& stream) { return &stream == &client_.stream ? client_ : backend_; }
   Side& other(const Side& side) { return &side == &client_ ? backend_ : client_; }
 
-  void stream_secured(Stream&) override {}
-  void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
-  void stream_ended(Stream& stream, StreamEnd end) override;
-  void stream_drained(Stream& stream) override;
+  void stream_secured(Stream&) noexcept override {}
+  void stream_data(Stream& stream, std::span<const uint8_t> plain) noexcept override;
+  void stream_ended(Stream& stream, StreamEnd end) noexcept override;
+  void stream_drained(Stream& stream) noexcept override;
 
   void output_failed(Side& to);
   [[nodiscard]] bool unread(const Side& side) const;

@@ -165,7 +165,10 @@ void MailSession::ask_store(std::string identifier) {
   const auto limit = static_cast<uint64_t>(roster_.snapshot()->config.mapping.lookup_timeout.count());
   login_->lookup = roster_.desk.ask(
       login_->identifier, loop().now() + limit,
-      [](void* self, LookupAnswer answer) { static_cast<MailSession*>(self)->looked_up(std::move(answer)); },
+      [](void* data, LookupAnswer answer) noexcept {
+        auto* const self = static_cast<MailSession*>(data);
+        self->safely([&] { self->looked_up(std::move(answer)); });
+      },
       this);
   client_.read(!ahead());  // to notice a client that breaks off
   watch_client();
@@ -212,7 +215,7 @@ void MailSession::backend_ready(Leg& leg) {
   times_->ready_ms = static_cast<uint32_t>(loop().now() - accepted_);
   login_->stage_began = uv_hrtime();
   enter(Phase::replaying);
-  take_over_backend();
+  backend_->read(true);
   std::string out;
   const protocols::ReplayStep step = login_->exchange.authenticate(std::move(leg.unread), out);
   if (step.fault == protocols::ReplayFault::premature)
@@ -284,6 +287,7 @@ void MailSession::rejected_login() {
 /// 1.7); and that ends a connection, but for a client that goes on at once. A goodbye or nonsense is the
 /// backend's alone.
 void MailSession::unanswered(Fault fault, std::string_view detail) {
+  if (backend_->starved()) return unavailable(Fault::memory, "out of memory");
   login_->attempt->unanswered(fault, std::string(detail));
   const bool bare = fault == Fault::backend_silent || fault == Fault::backend_closed;
   if (!bare || login_->exchange.says_goodbye()) return unavailable(fault, detail);
@@ -328,7 +332,7 @@ bool MailSession::say_farewell() {
   return tell_client(out);
 }
 
-bool MailSession::give_up() {
+bool MailSession::give_up() noexcept {
   if (login_ && login_->lookup) roster_.desk.forget(login_->lookup);
   if (login_ && login_->attempt) login_->attempt->abandon();
   return login_ != nullptr;

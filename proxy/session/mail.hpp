@@ -34,7 +34,7 @@ class MailSession final : public Session, protocols::DialogueEvents {
   void backend_said(std::span<const uint8_t> plain) override;
   void backend_ended() override;
   bool say_farewell() override;
-  bool give_up() override;
+  bool give_up() noexcept override;
   [[nodiscard]] size_t held_besides() const override;
   [[nodiscard]] const LoginTimes* login_times() const override { return times_.get(); }
   // DialogueEvents

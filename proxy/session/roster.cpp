@@ -18,7 +18,7 @@ void Roster::add(std::unique_ptr<Session> session) {
   first_ = added;
 }
 
-void Roster::retire(Session& session) {
+void Roster::retire(Session& session) noexcept {
   if (session.previous_)
     session.previous_->next_ = session.next_;
   else
@@ -34,11 +34,11 @@ void Roster::when_empty(std::function<void()> empty) {
   look_whether_empty();
 }
 
-void Roster::look_whether_empty() {
+void Roster::look_whether_empty() noexcept {
   if (!first_ && empty_) std::exchange(empty_, nullptr)();
 }
 
-void Roster::cut(Fault fault) {
+void Roster::cut(Fault fault) noexcept {
   for (Session* at = first_; at;) {
     Session* next = at->next_;  // cut() may retire this one, no other
     at->cut(fault);
@@ -46,11 +46,11 @@ void Roster::cut(Fault fault) {
   }
 }
 
-void Roster::clear() {
+void Roster::clear() noexcept {
   empty_ = nullptr;
-  while (first_) {
-    first_->cut(Fault::shutdown);
-    if (first_) retire(*first_);
+  while (Session* const session = first_) {
+    session->cut(Fault::shutdown);
+    if (first_ == session) session->drop();
   }
   probes.clear();
   snapshot_.reset();

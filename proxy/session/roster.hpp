@@ -31,19 +31,20 @@ class Roster {
 
   void add(std::unique_ptr<Session> session);
   /// The session is done: out of the list now, destroyed before the loop next waits.
-  void retire(Session& session);
-  /// From now on `empty` is called, once, when there is no session: at once if there is none now.
+  void retire(Session& session) noexcept;
+  /// From now on `empty` is called, once, when there is no session: at once if there is none now. It must do
+  /// without memory.
   void when_empty(std::function<void()> empty);
-  void cut(Fault fault);  // every session
+  void cut(Fault fault) noexcept;  // every session
   /// Every session, probe and the configuration goes; no time to linger.
-  void clear();
+  void clear() noexcept;
 
   Loop& loop;
   Probes probes;
   LookupDesk desk;  // for accounts that no table and no cache knows
 
  private:
-  void look_whether_empty();
+  void look_whether_empty() noexcept;
 
   std::shared_ptr<const Snapshot> snapshot_;
   Session* first_ = nullptr;  // live sessions, intrusive list

@@ -59,12 +59,17 @@ Session::Session(Roster& roster, std::shared_ptr<const ListenerPolicy> policy,
       local_(local),
       id_(next_id()),
       timer_(
-          *roster.loop.timers, [](void* self) { static_cast<Session*>(self)->tick(); }, this),
+          *roster.loop.timers,
+          [](void* data) noexcept {
+            auto* const self = static_cast<Session*>(data);
+            self->safely([self] { self->tick(); });
+          },
+          this),
       client_(roster.loop, *this),
       deadline_(accepted_ + static_cast<uint64_t>(listener().conf.preauth_timeout.count())) {
   listener_->counters->workers[loop().index].accepted.add();
   admission_.belongs_to(roster.loop, this,
-                        [](void* self, Fault why) { static_cast<Session*>(self)->cut(why); });
+                        [](void* self, Fault why) noexcept { static_cast<Session*>(self)->cut(why); });
 }
 
 std::unique_ptr<Session> Session::make(Roster& roster, std::shared_ptr<const ListenerPolicy> policy,
@@ -79,7 +84,7 @@ Loop& Session::loop() const { return roster_.loop; }
 
 Session::~Session() { listener_->counters->workers[loop().index].closed.add(); }
 
-void Session::enter(Phase phase) {
+void Session::enter(Phase phase) noexcept {
   phase_ = phase;
   const auto after = [&](conf::Duration limit) {
     return loop().now() + static_cast<uint64_t>(limit.count());
@@ -105,7 +110,11 @@ void Session::enter(Phase phase) {
 
 // --- accept and PROXY header ------------------------------------------------------------------------
 
-void Session::start(int fd) {
+void Session::start(int fd) noexcept {
+  safely([&] { open(fd); });
+}
+
+void Session::open(int fd) {
   if (client_.open(fd) != 0) return close(Fault::memory, "the socket could not be opened");
   client_.sip(true);
   weigh();
@@ -168,10 +177,12 @@ void Session::handshake() {
   client_.start_tls(std::move(engine), early);
 }
 
-void Session::stream_secured(Stream& stream) {
+void Session::stream_secured(Stream& stream) noexcept {
   count_handshake(loop().cells.client, stream.tls()->facts());
-  client_ready();
-  weigh();
+  safely([this] {
+    client_ready();
+    weigh();
+  });
 }
 
 // --- the backend ------------------------------------------------------------------------------------
@@ -206,26 +217,22 @@ uint32_t Session::ttl() const { return settings().server.proxy_ttl; }
 
 void Session::begin_dial(Dial&, const Caller&) {}
 
-void Session::dialed(Leg leg) {
+void Session::dialed(Leg leg) noexcept {
   backend_ = std::move(leg.stream);
+  StreamEvents& events = *this;
+  backend_->belong_to(events);  // before the dial goes, whose it is
   backend_address_ = dial_->backend();
   dial_.reset();
-  backend_ready(leg);
+  safely([&] { backend_ready(leg); });
 }
 
-void Session::take_over_backend() {
-  StreamEvents& events = *this;
-  backend_->belong_to(events);
-  backend_->read(true);
-}
-
-void Session::dial_failed(Fault fault, const std::string& detail) {
+void Session::dial_failed(Fault fault, const std::string& detail) noexcept {
   backend_address_ = dial_->backend();
-  unavailable(fault, detail);
+  safely([&] { unavailable(fault, detail); });
 }
 
 /// While its backend is asked: a client that is not read cannot report its own reset, so it is looked at.
-void Session::watch_client() {
+void Session::watch_client() noexcept {
   const bool answering = phase_ != Phase::dialing;
   const uint64_t look = loop().now() + Bridge::look_ms;
   if (!client_.reading()) return timer_.at(answering ? std::min(deadline_, look) : look);
@@ -236,26 +243,26 @@ void Session::watch_client() {
 // --- bytes ------------------------------------------------------------------------------------------
 
 void Session::bridge(const Bridge::Before& before) {
-  enter(Phase::bridging);
   client_.sip(false);
   const auto protocol = static_cast<size_t>(listener_->protocol);
-  counted_->workers[loop().index].protocol[protocol].opened.add();
   BridgeEvents& events = *this;
   bridge_.emplace(loop(), client_, *backend_, static_cast<uint64_t>(settings().server.bridge_idle.count()),
                   loop().cells.bytes_to_backend[protocol], loop().cells.bytes_to_client[protocol], events);
+  counted_->workers[loop().index].protocol[protocol].opened.add();
+  enter(Phase::bridging);
   policy_.reset();  // from here on counters, occupancy and time limits are all it takes
   bridge_->run(before);
 }
 
-void Session::backend_spoke() {
+void Session::backend_spoke() noexcept {
   const tls::Engine* engine = backend_->tls();
   if (!engine || !destination_) return;
   Resume& resume = destination_->resume[loop().index][static_cast<size_t>(listener_->protocol)];
-  if (loop().now() >= resume.not_before) engine->renew(resume.kept);
+  if (loop().now() >= resume.not_before) best_effort([&] { engine->renew(resume.kept); });
   if (phase_ == Phase::bridging) destination_.reset();
 }
 
-void Session::bridge_over(Fault fault) { close(fault); }
+void Session::bridge_over(Fault fault) noexcept { close(fault); }
 
 void Session::received(Stream& stream, std::span<const uint8_t> plain) {
   if (phase_ == Phase::closing) return;  // lingering: read and forget
@@ -277,7 +284,11 @@ void Session::keep_early(std::span<const uint8_t> plain) {
 
 bool Session::too_early() const { return early_.size() >= early_limit; }
 
-void Session::stream_ended(Stream& stream, StreamEnd end) {
+void Session::stream_ended(Stream& stream, StreamEnd end) noexcept {
+  safely([&] { ended(stream, end); });
+}
+
+void Session::ended(Stream& stream, StreamEnd end) {
   const bool broken = end == StreamEnd::reset || end == StreamEnd::tls;
   if (&stream == &client_ && phase_ != Phase::closing && stream.flooded())
     return close(Fault::key_updates, stream.tls()->error());
@@ -308,9 +319,11 @@ void Session::stream_ended(Stream& stream, StreamEnd end) {
   }
 }
 
-void Session::stream_drained(Stream& stream) {
-  if (phase_ == Phase::dialogue && &stream == &client_)
-    return stream.write_failed() ? close(Fault::client_gone, "while it was answered") : client_drained();
+void Session::stream_drained(Stream& stream) noexcept {
+  if (phase_ == Phase::dialogue && &stream == &client_) {
+    if (stream.write_failed()) return close(Fault::client_gone, "while it was answered");
+    return safely([this] { client_drained(); });
+  }
   if (phase_ != Phase::closing) return;
   if (stream.write_failed()) stream.close();
   settle(stream);
@@ -344,17 +357,37 @@ void Session::tick() {
   }
 }
 
-void Session::cut(Fault fault) {
+void Session::cut(Fault fault) noexcept {
   // A bridge is cut without a word; a conversation of our own has one for it.
-  if (fault == Fault::shutdown && phase_ != Phase::closing && phase_ != Phase::handshake && !say_farewell())
-    return;
+  if (fault == Fault::shutdown && phase_ != Phase::closing && phase_ != Phase::handshake)
+    best_effort([this] { (void)say_farewell(); });
   close(fault);
 }
 
-void Session::close(Fault fault, std::string_view detail) {
+/// What it was about to do is left undone. Right at any moment of a session's life.
+void Session::starved(const char* why) noexcept {
+  if (phase_ == Phase::closing) return drop();
+  close(Fault::memory, why);
+}
+
+void Session::drop() noexcept {
+  close(Fault::shutdown);
+  client_.close();
+  if (backend_) backend_->close();
+  settle(client_);
+}
+
+void Session::close(Fault fault, std::string_view detail) noexcept {
   if (phase_ == Phase::closing) return;
   const bool bridged = phase_ == Phase::bridging;
-  record(fault, detail);
+  if (client_.starved() || (backend_ && backend_->starved())) fault = Fault::memory;
+  if (fault == Fault::memory) {
+    if (detail.empty()) detail = "out of memory";
+    loop().starved("a connection ends for want of memory or descriptors", listener_->name, id(), detail);
+  }
+  if (!best_effort([&] { record(fault, detail); }))
+    log::info(bridged ? "session closed" : "connection closed",
+              {{"session", id()}, {"listener", listener_->name}, {"reason", row(fault).label}});
   auto& cells = listener_->counters->workers[loop().index];
   if (bridged) {
     const auto protocol = static_cast<size_t>(listener_->protocol);
@@ -391,7 +424,7 @@ void Session::close(Fault fault, std::string_view detail) {
 
 /// Ends our direction on whatever leg still works and waits a moment for its peer to end too: closing a
 /// socket with unread input resets it, and a reset may overtake our last bytes.
-void Session::linger(bool clean, uint64_t patience) {
+void Session::linger(bool clean, uint64_t patience) noexcept {
   for (Stream* stream : {&client_, backend_.get()}) {
     if (!stream || !stream->is_open()) continue;
     stream->belong_to(*this);
@@ -404,11 +437,11 @@ void Session::linger(bool clean, uint64_t patience) {
 }
 
 /// While lingering: drops a leg that has nothing more to give or take, and the session with the last one.
-void Session::settle(Stream& stream) {
+void Session::settle(Stream& stream) noexcept {
   if (stream.is_open() && stream.input_over() && !stream.queued()) stream.close();
   if (client_.is_open() || (backend_ && backend_->is_open())) return;
   timer_.stop();
-  roster_.retire(*this);
+  if (!std::exchange(retired_, true)) roster_.retire(*this);
 }
 
 }  // namespace postern::proxy

@@ -17,6 +17,7 @@
 #include "protocols/proxy_header.hpp"
 #include "proxy/backend/dial.hpp"
 #include "proxy/base/fault.hpp"
+#include "proxy/base/guard.hpp"
 #include "proxy/limits/admission.hpp"
 #include "proxy/loop/stream.hpp"
 #include "proxy/loop/timers.hpp"
@@ -39,9 +40,12 @@ class Session : StreamEvents, DialEvents, BridgeEvents {
                                        Admission admission);
   virtual ~Session();
 
-  void start(int fd);
+  void start(int fd) noexcept;
   /// Ends the session from outside: shutdown, kick.
-  void cut(Fault fault);
+  void cut(Fault fault) noexcept;
+  /// Ends it at once, with no word to anybody.
+  void drop() noexcept;
+  Session*& grave() { return next_; }  // see Loop::bury()
 
  protected:
   Session(Roster& roster, std::shared_ptr<const ListenerPolicy> policy, const conf::SocketAddress& peer,
@@ -81,22 +85,26 @@ class Session : StreamEvents, DialEvents, BridgeEvents {
   /// Tells the client that the server stops. False: that ended the session.
   virtual bool say_farewell() { return true; }
   /// Gives up what is under way before a bridge. True: the client and we have talked.
-  virtual bool give_up() { return false; }
+  virtual bool give_up() noexcept { return false; }
   /// Memory that only this kind holds.
   [[nodiscard]] virtual size_t held_besides() const { return 0; }
   [[nodiscard]] virtual const LoginTimes* login_times() const { return nullptr; }
 
   // --- what it finds ------------------------------------------------------------------------------------
-  void enter(Phase phase);
+  /// Every way into a session from outside leads through here: what throws has found no memory, and ends it.
+  template <class Work>
+  void safely(Work&& work) noexcept {
+    guarded(work, [this](const char* why) { starved(why); });
+  }
+  void starved(const char* why) noexcept;
+  void enter(Phase phase) noexcept;
   void handshake();
   void dial();
-  void watch_client();
-  /// From here on the backend's events come here.
-  void take_over_backend();
+  void watch_client() noexcept;
   /// Bytes flow. What is in `before` has been read already.
   void bridge(const Bridge::Before& before);
-  void backend_spoke() override;  // its TLS tickets have arrived
-  void close(Fault fault, std::string_view detail = {});
+  void backend_spoke() noexcept override;  // its TLS tickets have arrived
+  void close(Fault fault, std::string_view detail = {}) noexcept;
   void keep_early(std::span<const uint8_t> plain);
   [[nodiscard]] bool too_early() const;  // as much as we keep of a client without a backend
 
@@ -119,6 +127,7 @@ class Session : StreamEvents, DialEvents, BridgeEvents {
   uint64_t accepted_;
   Admission admission_;
   Phase phase_ = Phase::proxy_header;
+  bool retired_ = false;
   bool client_over_ = false;  // the client's input ended before the bridge
   bool client_clean_ = true;  // and it did so in order
   conf::SocketAddress peer_;
@@ -143,17 +152,19 @@ class Session : StreamEvents, DialEvents, BridgeEvents {
 
  private:
   // StreamEvents of the client, and of a backend that outlives its bridge
-  void stream_secured(Stream& stream) override;
-  void stream_shaking(Stream& stream) override;
-  void stream_data(Stream& stream, std::span<const uint8_t> plain) override;
-  void stream_ended(Stream& stream, StreamEnd end) override;
-  void stream_drained(Stream& stream) override;
+  void stream_secured(Stream& stream) noexcept override;
+  void stream_shaking(Stream& stream) noexcept override;
+  void stream_data(Stream& stream, std::span<const uint8_t> plain) noexcept override;
+  void stream_ended(Stream& stream, StreamEnd end) noexcept override;
+  void stream_drained(Stream& stream) noexcept override;
   // DialEvents
-  void dialed(Leg leg) override;
-  void dial_failed(Fault fault, const std::string& detail) override;
+  void dialed(Leg leg) noexcept override;
+  void dial_failed(Fault fault, const std::string& detail) noexcept override;
   // BridgeEvents
-  void bridge_over(Fault fault) override;
+  void bridge_over(Fault fault) noexcept override;
 
+  void open(int fd);
+  void ended(Stream& stream, StreamEnd end);
   void weigh();
   [[nodiscard]] size_t held() const;
   void received(Stream& stream, std::span<const uint8_t> plain);
@@ -162,8 +173,8 @@ class Session : StreamEvents, DialEvents, BridgeEvents {
   void read_header();
   void header_absent();
   void tick();
-  void linger(bool clean, uint64_t patience);
-  void settle(Stream& stream);
+  void linger(bool clean, uint64_t patience) noexcept;
+  void settle(Stream& stream) noexcept;
   void record(Fault fault, std::string_view detail) const;
 };
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
@@ -68,6 +69,17 @@ unsigned available_cores() {
 }
 
 namespace service {
+namespace {
+
+/// Without memory of its own: a manager is told also when there is none.
+template <class Number>
+void notify(fmt::format_string<Number&> text, Number number) {
+  std::array<char, 96> line{};
+  fmt::format_to_n(line.data(), line.size() - 1, text, number);
+  ::sd_notify(0, line.data());
+}
+
+}  // namespace
 
 void ready() { ::sd_notify(0, "READY=1"); }
 
@@ -75,12 +87,12 @@ void reloading() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   const int64_t usec = static_cast<int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
-  ::sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", usec).c_str());
+  notify("RELOADING=1\nMONOTONIC_USEC={}", usec);
 }
 
 void stopping(uint64_t grace_ms) {
   constexpr uint64_t margin_ms = 5000;
-  ::sd_notify(0, fmt::format("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (grace_ms + margin_ms) * 1000).c_str());
+  notify("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", (grace_ms + margin_ms) * 1000);
 }
 
 void status(const std::string& text) { ::sd_notify(0, ("STATUS=" + text).c_str()); }

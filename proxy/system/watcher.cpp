@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "proxy/base/guard.hpp"
 #include "proxy/system/watch_plan.hpp"
 
 namespace postern::proxy {
@@ -63,7 +64,7 @@ struct Watcher::State : std::enable_shared_from_this<State> {
   State(uv_loop_t* on, Report to, Timing when) : loop(on), report(std::move(to)), timing(when) {}
 
   void start();
-  void event(Directory& directory, const char* name);
+  void event(Directory& directory, const char* name) noexcept;
   void postpone();
   void look();
   [[nodiscard]] bool anything_differs() const;
@@ -93,14 +94,18 @@ void Watcher::State::start() {
   const auto interval = static_cast<uint64_t>(timing.poll.count());
   const auto tick = [](uv_timer_t* timer) {
     auto* self = static_cast<State*>(timer->data);
-    if (self->first_event == 0 && self->anything_differs()) self->postpone();
+    best_effort([self] {
+      if (self->first_event == 0 && self->anything_differs()) self->postpone();
+    });
   };
   uv_timer_start(&poll, tick, interval, interval);
 }
 
-void Watcher::State::event(Directory& directory, const char* name) {
+void Watcher::State::event(Directory& directory, const char* name) noexcept {
   if (closing) return;
-  if (name && name != directory.name && !directory.names.contains(name)) return;
+  bool ours = true;  // what there is no memory to find out is looked at
+  best_effort([&] { ours = !name || name == directory.name || directory.names.contains(name); });
+  if (!ours) return;
   if (!name || name == directory.name) directory.stale = true;
   postpone();
 }
@@ -113,7 +118,16 @@ void Watcher::State::postpone() {
   if (first_event == 0) first_event = std::max<uint64_t>(now, 1);
   if (uv_is_active(base(&settle)) && now - first_event > patience * silence) return;
   uv_timer_start(
-      &settle, [](uv_timer_t* timer) { static_cast<State*>(timer->data)->look(); }, silence, 0);
+      &settle,
+      [](uv_timer_t* timer) {
+        auto* self = static_cast<State*>(timer->data);
+        // Without memory it looks again, as if something had just happened.
+        guarded([self] { self->look(); },
+                [self](const char*) {
+                  if (!self->closing) self->postpone();
+                });
+      },
+      silence, 0);
 }
 
 bool Watcher::State::anything_differs() const {
@@ -124,12 +138,14 @@ void Watcher::State::look() {
   first_event = 0;
   const bool more_to_hear = listen();
   std::vector<std::string> changed;
+  std::vector<std::pair<File*, Stamp>> seen;
   for (auto& [name, file] : files) {
     const Stamp now = stamp_of(file.path);
     if (now == file.stamp) continue;
-    file.stamp = now;
     changed.push_back(name);
+    seen.emplace_back(&file, now);
   }
+  for (const auto& [file, stamp] : seen) file->stamp = stamp;
   // A directory that is new to us may have changed before we listened; and what was just found may have moved
   // on.
   if (more_to_hear) postpone();
@@ -164,9 +180,10 @@ bool Watcher::State::listen() {
 }
 
 void Watcher::State::add_directory(const std::string& path, const std::set<std::string>& names) {
-  auto* directory =
-      new Directory{shared_from_this(), {}, path.substr(path.rfind('/') + 1), names, stamp_of(path)};
-  directories.emplace(path, directory);
+  std::unique_ptr<Directory> made(
+      new Directory{shared_from_this(), {}, path.substr(path.rfind('/') + 1), names, stamp_of(path)});
+  directories.emplace(path, made.get());
+  Directory* const directory = made.release();
   uv_fs_event_init(loop, &directory->event);
   directory->event.data = directory;
   const auto heard = [](uv_fs_event_t* event, const char* name, int, int) {
@@ -200,14 +217,16 @@ Watcher::~Watcher() { close(); }
 
 void Watcher::watch(const std::vector<std::string>& files) {
   if (state_->closing) return;
-  const auto before = std::exchange(state_->files, {});
+  std::map<std::string, State::File>
+      before;  // at first what is to be watched: it is all there, or nothing changes
   for (const std::string& name : files) {
     std::error_code error;
     const std::string path = std::filesystem::absolute(name, error).string();
-    state_->files.insert_or_assign(name, State::File{error ? name : path, Stamp()});
+    before.insert_or_assign(name, State::File{error ? name : path, Stamp()});
   }
+  state_->files.swap(before);
   // Listening before measuring: what changes in between is heard.
-  state_->listen();
+  if (!best_effort([this] { state_->listen(); })) state_->postpone();
   for (auto& [name, file] : state_->files) {
     const auto old = before.find(name);
     file.stamp = old != before.end() ? old->second.stamp : stamp_of(file.path);

@@ -41,7 +41,7 @@ struct Place {
   std::optional<Admission> come(const std::string& from) {
     auto answer = listener->admit(from.empty() ? std::nullopt : std::optional(ip(from)), limits, ++now);
     refused = answer.refused;
-    if (answer.admission) answer.admission->belongs_to(loop, this, [](void*, Fault) {});
+    if (answer.admission) answer.admission->belongs_to(loop, this, [](void*, Fault) noexcept {});
     return std::move(answer.admission);
   }
 };
@@ -147,7 +147,7 @@ TEST_CASE("above the budget the oldest that hold much go, on whichever listener,
   auto first = place.come("192.0.2.1");
   auto answer = other->admit(ip("192.0.2.9"), {10, 10}, ++place.now);
   Admission second = std::move(*answer.admission);
-  second.belongs_to(place.loop, &place, [](void*, Fault) {});
+  second.belongs_to(place.loop, &place, [](void*, Fault) noexcept {});
   auto third = place.come("192.0.2.1");
   first->holds(400, 0);
   second.holds(400, 0);
@@ -185,7 +185,7 @@ TEST_CASE("threads that come, log in and go at once leave nothing and get no pla
                                             static_cast<uint64_t>(i));
         if (answer.admission) {
           ++admitted;
-          answer.admission->belongs_to(place.loop, &place, [](void*, Fault) {});
+          answer.admission->belongs_to(place.loop, &place, [](void*, Fault) noexcept {});
           if (!header || answer.admission->identify(ip(from), place.limits.per_client))
             waiting.push_back(std::move(*answer.admission));
         }

@@ -103,7 +103,7 @@ class Hand {
 struct Ear final : NameService::Asker {
   std::mutex mutex;
   std::vector<std::string> heard;
-  void learned(const std::string& name) override {
+  void learned(const std::string& name) noexcept override {
     const std::lock_guard lock(mutex);
     heard.push_back(name);
   }
@@ -323,14 +323,14 @@ TEST_CASE("those who wait on a loop may leave, ask again and end others while th
   NameService names(std::ref(hand));
   std::mutex mutex;
   std::vector<std::string> posted;
-  auto resolver = std::make_unique<Resolver>(names, [&](std::string name) {
+  auto resolver = std::make_unique<Resolver>(names, [&](const std::string& name) {
     const std::lock_guard lock(mutex);
-    posted.push_back(std::move(name));
+    posted.push_back(name);
   });
   struct Waiter final : Resolver::Waiter {
     int told = 0;
     std::function<void()> then;
-    void name_learned() override {
+    void name_learned() noexcept override {
       ++told;
       if (then) then();
     }

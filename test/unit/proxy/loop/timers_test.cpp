@@ -39,7 +39,7 @@ struct Probe {
   explicit Probe(Timers& all)
       : timer(
             all,
-            [](void* self) {
+            [](void* self) noexcept {
               auto& probe = *static_cast<Probe*>(self);
               probe.fired = probe.timers.now();
               if (probe.then) probe.then();

@@ -43,7 +43,7 @@ Status example() {
   s.tls[0].versions = {0, 5, 80};
   s.tls[0].groups = {70, 10, 0, 0, 0};
   s.tls[0].resumed = 66;
-  s.tls[0].results[11] = 77;
+  s.tls[0].results.back() = 77;
   s.tls[1].side = "backends";
   return s;
 }

@@ -24,7 +24,7 @@ struct Client {
   LookupDesk* desk = nullptr;
   uint64_t leaves = 0;  // whom its answer ends
   std::string heard;
-  static void hear(void* self, LookupAnswer answer) {
+  static void hear(void* self, LookupAnswer answer) noexcept {
     auto& client = *static_cast<Client*>(self);
     client.heard += answer.destination + ";";
     if (client.leaves) client.desk->forget(client.leaves);

@@ -42,6 +42,7 @@ struct World {
     first();
     current = make({}, Rotation::strict);
     REQUIRE(current);
+    keep_counters(*current, lasting);
     publish(*current, lasting);
   }
   ~World() {
@@ -107,6 +108,7 @@ struct World {
   std::shared_ptr<Snapshot> rotate() {
     auto made = make({}, Rotation::keep_last_good);
     REQUIRE(made);
+    keep_counters(*made, lasting);
     publish(*made, lasting);
     current = made;
     return made;
@@ -208,6 +210,7 @@ TEST_CASE("whichever step of a reload fails, handshakes, resumptions and logins 
   const auto good = world.make(another, Rotation::strict);
   REQUIRE(good);
   CHECK(world.counters.destinations().size() == before.destinations);  // not yet
+  keep_counters(*good, world.lasting);
   publish(*good, world.lasting);
   CHECK(world.counters.destinations().size() == before.destinations + 1);
   CHECK_FALSE(good->tickets);

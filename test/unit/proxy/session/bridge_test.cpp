@@ -101,10 +101,10 @@ struct Bridged final : BridgeEvents {
   NameService names;
   Loop loop{0, counters.workers[0], names};
   struct Unowned final : StreamEvents {
-    void stream_secured(Stream&) override {}
-    void stream_data(Stream&, std::span<const uint8_t>) override {}
-    void stream_ended(Stream&, StreamEnd) override {}
-    void stream_drained(Stream&) override {}
+    void stream_secured(Stream&) noexcept override {}
+    void stream_data(Stream&, std::span<const uint8_t>) noexcept override {}
+    void stream_ended(Stream&, StreamEnd) noexcept override {}
+    void stream_drained(Stream&) noexcept override {}
   } nobody;
   Stream client{loop, nobody}, backend{loop, nobody};
   std::optional<Bridge> bridge;
@@ -132,7 +132,7 @@ struct Bridged final : BridgeEvents {
     if (client_peer >= 0) ::close(client_peer);
     if (backend_peer >= 0) ::close(backend_peer);
   }
-  void bridge_over(Fault why) override {
+  void bridge_over(Fault why) noexcept override {
     fault = why;
     for (Stream* stream : {&client, &backend}) {  // as a session does: say goodbye, and read on for a moment
       stream->belong_to(nobody);
@@ -140,7 +140,7 @@ struct Bridged final : BridgeEvents {
       stream->forget_input();
     }
   }
-  void backend_spoke() override {}
+  void backend_spoke() noexcept override {}
   void begin(const Bridge::Before& before) {
     bridge_started = true;
     bridge->run(before);
