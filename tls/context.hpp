@@ -39,6 +39,9 @@ class TrustStore {
  public:
   /// `previous` is handed back if its files are as they were and nothing it trusts has expired since.
   static std::shared_ptr<const TrustStore> load(const std::shared_ptr<const TrustStore>& previous = nullptr);
+  /// The certificates of one PEM file and nothing else, for a peer with an authority of its own. An error
+  /// where the file cannot be read or holds none that can be used.
+  static conf::Result<std::shared_ptr<const TrustStore>> of_file(const std::string& path);
   ~TrustStore();
   [[nodiscard]] size_t roots() const;                // how many were found
   [[nodiscard]] bool read_any() const;               // a certificate was there, good or not

@@ -120,6 +120,21 @@ std::shared_ptr<const TrustStore> TrustStore::load(const std::shared_ptr<const T
   return store;
 }
 
+conf::Result<std::shared_ptr<const TrustStore>> TrustStore::of_file(const std::string& path) {
+  auto text = read_small_file(path);
+  if (!text) return tl::unexpected(text.error());
+  std::shared_ptr<TrustStore> store(new TrustStore);
+  Impl& impl = *store->impl_;
+  impl.digest = digest_of({*text});
+  impl.verifying = client_base();
+  impl.trusting = client_base();
+  if (!impl.verifying || !impl.trusting) return conf::error("the TLS library is out of memory");
+  wolfSSL_CTX_set_verify(impl.verifying.get(), WOLFSSL_VERIFY_PEER, verify_peer);
+  add(impl, *text);
+  if (impl.roots == 0) return conf::error(conf::quoted(path) + " holds no certificate that can be used");
+  return store;
+}
+
 bool TrustStore::read_any() const { return impl_->read_any; }
 bool TrustStore::outlived(std::time_t now) const {
   return impl_->until.load(std::memory_order_relaxed) < now;

@@ -19,7 +19,7 @@ class ClientContext;
 
 namespace postern::proxy {
 
-class Worker;
+class Loop;
 
 struct RedisSettings {
   conf::RedisUrl url;
@@ -47,9 +47,9 @@ struct RedisSettings {
 /// error begins with the key that it is about.
 conf::Result<std::shared_ptr<const tls::ClientContext>> redis_tls(const RedisSettings& settings);
 
-/// Lives on `worker`'s loop and is made and destroyed there. Connects when it is first asked something. `tls`
-/// is what redis_tls() gave. Null where !has_redis().
-std::unique_ptr<Store> make_redis_store(Worker& worker, RedisSettings settings,
+/// Lives on `loop` and is made and destroyed there, though not from within an answer. Connects when
+/// it is first asked something. `tls` is what redis_tls() gave. Null where !has_redis().
+std::unique_ptr<Store> make_redis_store(Loop& loop, RedisSettings settings,
                                         std::shared_ptr<const tls::ClientContext> tls);
 
 }  // namespace postern::proxy

@@ -13,7 +13,7 @@
 
 namespace postern::proxy {
 
-class Worker;
+class Loop;
 
 struct SqlSettings {
   conf::SqlUrl url;
@@ -35,8 +35,8 @@ struct SqlSettings {
 /// Whether this build can speak to such a database at all.
 [[nodiscard]] bool has_sql(conf::SqlUrl::Kind kind);
 
-/// Lives on `worker`'s loop and is made and destroyed there. Connects when it is first asked something. Null
-/// where !has_sql(settings.url.kind).
-std::unique_ptr<Store> make_sql_store(Worker& worker, SqlSettings settings);
+/// Lives on `loop` and is made and destroyed there, though not from within an answer. Connects when
+/// it is first asked something. Null where !has_sql(settings.url.kind).
+std::unique_ptr<Store> make_sql_store(Loop& loop, SqlSettings settings);
 
 }  // namespace postern::proxy
