@@ -14,9 +14,9 @@
 #include <unordered_map>
 #include <utility>
 
-#include "proxy/stores/value.hpp"
-#include "proxy/loop/timers.hpp"
 #include "proxy/loop/loop.hpp"
+#include "proxy/loop/timers.hpp"
+#include "proxy/stores/value.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -200,8 +200,7 @@ class BlockingStore final : public Store {
 
 }  // namespace
 
-std::unique_ptr<Store> make_blocking_store(Loop& loop, size_t threads, bool writable,
-                                           const char* thread_name,
+std::unique_ptr<Store> make_blocking_store(Loop& loop, size_t threads, bool writable, const char* thread_name,
                                            std::function<std::unique_ptr<BlockingClient>()> make) {
   return std::make_unique<BlockingStore>(loop, threads, writable, thread_name, std::move(make));
 }

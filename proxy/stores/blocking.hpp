@@ -30,8 +30,7 @@ class BlockingClient {
 };
 
 /// `make` is called on each thread. A thread that hangs in a call when the store goes is left behind.
-std::unique_ptr<Store> make_blocking_store(Loop& loop, size_t threads, bool writable,
-                                           const char* thread_name,
+std::unique_ptr<Store> make_blocking_store(Loop& loop, size_t threads, bool writable, const char* thread_name,
                                            std::function<std::unique_ptr<BlockingClient>()> make);
 
 }  // namespace postern::proxy

@@ -40,8 +40,7 @@ conf::Result<std::shared_ptr<const tls::ClientContext>> redis_tls(const RedisSet
   return tls::ClientContext::make(demands, std::move(trust));
 }
 
-std::unique_ptr<Store> make_redis_store([[maybe_unused]] Loop& loop,
-                                        [[maybe_unused]] RedisSettings settings,
+std::unique_ptr<Store> make_redis_store([[maybe_unused]] Loop& loop, [[maybe_unused]] RedisSettings settings,
                                         [[maybe_unused]] std::shared_ptr<const tls::ClientContext> tls) {
 #if POSTERN_HIREDIS
   return std::make_unique<RedisStore>(loop, std::move(settings), std::move(tls));
@@ -62,8 +61,7 @@ bool has_sql(conf::SqlUrl::Kind kind) {
   return false;
 }
 
-std::unique_ptr<Store> make_sql_store([[maybe_unused]] Loop& loop,
-                                      [[maybe_unused]] SqlSettings settings) {
+std::unique_ptr<Store> make_sql_store([[maybe_unused]] Loop& loop, [[maybe_unused]] SqlSettings settings) {
   switch (settings.url.kind) {
     case conf::SqlUrl::Kind::postgres:
 #if POSTERN_LIBPQ

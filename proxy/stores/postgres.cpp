@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "proxy/loop/loop.hpp"
 #include "proxy/stores/pause.hpp"
 #include "proxy/stores/postgres_link.hpp"
 #include "proxy/stores/value.hpp"
-#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {

@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "conf/text.hpp"
+#include "proxy/loop/loop.hpp"
 #include "proxy/stores/password.hpp"
 #include "proxy/stores/value.hpp"
-#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -88,9 +88,9 @@ void PostgresLink::connect() {
   size_t count = 0;
   const auto add = [&](const std::string& host, const std::string& address, uint16_t port) {
     const char* comma = count++ ? "," : "";
-    hosts += comma + host;
-    addresses += comma + address;
-    ports += comma + std::to_string(port);
+    hosts.append(comma).append(host);
+    addresses.append(comma).append(address);
+    ports.append(comma).append(std::to_string(port));
   };
   for (size_t i = 0; i < url.hosts.size(); ++i) {
     const auto& host = url.hosts[i];
@@ -216,13 +216,19 @@ void PostgresLink::turn(int status, int events) {
 void PostgresLink::flush() {
   if (over_ || !connection_) return;
   const int left = PQflush(connection_);
-  if (left < 0) return lose(connection_error());
+  if (left < 0 || PQstatus(connection_) == CONNECTION_BAD) return lose(connection_error());
   watch(left ? UV_READABLE | UV_WRITABLE : UV_READABLE);
 }
 
 void PostgresLink::read() {
   if (PQconsumeInput(connection_) != 1) return lose(connection_error());
   silent_since_ = loop_.now();
+  take_results();
+  // libpq may have closed the socket by itself: of that no event would ever tell.
+  if (!over_ && PQstatus(connection_) == CONNECTION_BAD) lose(connection_error());
+}
+
+void PostgresLink::take_results() {
   bool ended = false;  // libpq has said "no more" once: that is between two commands
   while (!over_ && PQisBusy(connection_) == 0) {
     PGresult* got = PQgetResult(connection_);
@@ -325,16 +331,18 @@ void PostgresLink::error(Flight& flight, const PGresult* got) {
     return;
   }
   std::string words = "the database answered with an error";
-  if (!state.empty()) words += " (" + state + ")";
+  if (!state.empty()) words.append(" (").append(state).append(")");
   // What these say is about the schema, the login or the server. Others may repeat the name of an account.
   for (const char* said : {"08", "25", "26", "28", "3D", "3F", "42", "53", "55", "57", "58"})
-    if (state.starts_with(said)) words += ": " + short_line(PQresultErrorField(got, PG_DIAG_MESSAGE_PRIMARY));
+    if (state.starts_with(said))
+      words.append(": ").append(short_line(PQresultErrorField(got, PG_DIAG_MESSAGE_PRIMARY)));
   flight.told = true;
   flight.answer = failed(words);
   if (flight.what == What::put) put_prepared_ = false;
   if (flight.what == What::erase) erase_prepared_ = false;
-  const bool statement_gone = state == "26000" || (state == "0A000" && settings_.prepared);
-  if (flight.what == What::setup || flight.what == What::rollback || statement_gone) lose(words);
+  const bool going = state.starts_with("57P");  // the server, and the connection with it
+  const bool useless = going || state == "26000" || (state == "0A000" && settings_.prepared);
+  if (flight.what == What::setup || flight.what == What::rollback || useless) lose(words);
 }
 
 void PostgresLink::landed() {

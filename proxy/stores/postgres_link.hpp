@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "proxy/loop/timers.hpp"
 #include "proxy/stores/reach.hpp"
 #include "proxy/stores/sql.hpp"
-#include "proxy/loop/timers.hpp"
 
 namespace postern::proxy {
 
@@ -77,6 +77,7 @@ class PostgresLink {
   void unwatch();
   void turn(int status, int events);
   void read();
+  void take_results();
   void result(const PGresult* result);
   void error(Flight& flight, const PGresult* result);
   void landed();

@@ -11,9 +11,9 @@
 
 #include "conf/address.hpp"
 #include "proxy/loop/resolver.hpp"
-#include "proxy/stores/store.hpp"
 #include "proxy/loop/stream.hpp"
 #include "proxy/loop/timers.hpp"
+#include "proxy/stores/store.hpp"
 
 namespace postern::tls {
 class ClientContext;

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/loop/loop.hpp"
 #include "proxy/stores/password.hpp"
 #include "proxy/stores/value.hpp"
-#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -200,8 +200,7 @@ void RedisStore::open_link(Server& server) {
   if (server.redirected && !tls_)
     where.allowed = [from = server.told_by](const conf::Ip& to) { return may_follow(from, to); };
   RedisLink::Events& events = *this;
-  server.links.push_back(
-      std::make_unique<RedisLink>(loop_, std::move(where), settings_.key_prefix, events));
+  server.links.push_back(std::make_unique<RedisLink>(loop_, std::move(where), settings_.key_prefix, events));
   RedisLink& link = *server.links.back();
   if (!settings_.password_file.empty()) {
     auto password = read_password(settings_.password_file);

@@ -10,11 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "proxy/loop/timers.hpp"
 #include "proxy/stores/pause.hpp"
 #include "proxy/stores/redis.hpp"
 #include "proxy/stores/redis_link.hpp"
 #include "proxy/stores/sentinels.hpp"
-#include "proxy/loop/timers.hpp"
 
 namespace postern::proxy {
 

@@ -9,9 +9,9 @@
 #include <map>
 #include <utility>
 
+#include "proxy/loop/loop.hpp"
 #include "proxy/stores/password.hpp"
 #include "proxy/stores/pause.hpp"
-#include "proxy/loop/loop.hpp"
 
 namespace postern::proxy {
 namespace {
@@ -149,8 +149,8 @@ class Sentinels::Link final : Reach::Events, StreamEvents {
   bool heard_ = false;
 };
 
-Sentinels::Sentinels(Loop& loop, const RedisSettings& settings,
-                     std::shared_ptr<const tls::ClientContext> tls, Events& owner)
+Sentinels::Sentinels(Loop& loop, const RedisSettings& settings, std::shared_ptr<const tls::ClientContext> tls,
+                     Events& owner)
     : loop_(loop), settings_(settings), tls_(std::move(tls)), owner_(owner) {}
 
 Sentinels::~Sentinels() = default;

@@ -72,9 +72,7 @@ TEST_CASE("MariaDB") {
   MariadbServer server;
   if (!server) return;
   Asking asking;
-  const auto use = [&](const SqlSettings& settings) {
-    asking.store = make_sql_store(asking.loop, settings);
-  };
+  const auto use = [&](const SqlSettings& settings) { asking.store = make_sql_store(asking.loop, settings); };
   const auto ask = [&](const SqlSettings& settings) {
     use(settings);
     return text(asking.find("alice", 5000));

@@ -41,7 +41,7 @@ class PostgresServer {
     }
     start();
     run("CREATE TABLE accounts (name text PRIMARY KEY, destination text); INSERT INTO accounts VALUES "
-        "('alice','new'),('null',NULL),('empty','')");
+        "('alice','new'),('slow','new'),('null',NULL),('empty','')");
   }
   void start() {
     process = std::make_unique<Process>(std::vector<std::string>{programs + "/postgres",
@@ -66,7 +66,7 @@ class PostgresServer {
                                                                  "-c",
                                                                  "ssl_key_file=" + (folder / "alpha.key"),
                                                                  "-c",
-                                                                 "log_error_verbosity=terse"},
+                                                                 "log_parameter_max_length=-1"},
                                         folder / "log", "postgres");
     REQUIRE_MESSAGE(eventually([this] { return run("SELECT 1") == "1"; }), read_all(folder / "log"));
   }
@@ -86,13 +86,6 @@ class PostgresServer {
                                 const std::string& login = "postgres:secret") const {
     return "postgres://" + login + "@127.0.0.1:" + std::to_string(port) + "/postgres" + more;
   }
-  /// All processes of it: the connections' have the first one for a parent.
-  void freeze(bool on) const {
-    const std::string all =
-        std::string("pkill -") + (on ? "STOP" : "CONT") + " -f 'postgres: .*127.0.0.1' -u postgres";
-    (void)all;
-  }
-
   Folder folder;
   const std::string programs;
   const uint16_t port;
@@ -105,9 +98,7 @@ TEST_CASE("PostgreSQL") {
   PostgresServer server;
   if (!server) return;
   Asking asking;
-  const auto use = [&](const SqlSettings& settings) {
-    asking.store = make_sql_store(asking.loop, settings);
-  };
+  const auto use = [&](const SqlSettings& settings) { asking.store = make_sql_store(asking.loop, settings); };
   const auto ask = [&](const SqlSettings& settings) {
     use(settings);
     return text(asking.find("alice", 5000));
@@ -142,7 +133,7 @@ TEST_CASE("PostgreSQL") {
       settings.query = "SELECT E'\\001' || $1";
       CHECK(ask(settings) == "failed the value is no text");
     }
-    CHECK(server.run("SELECT count(*) FROM accounts") == "3");
+    CHECK(server.run("SELECT count(*) FROM accounts") == "4");
   }
 
   SUBCASE("many at once") {

@@ -148,7 +148,8 @@ TEST_CASE("Sentinel: a service that it does not know, and a master that is none"
                            std::to_string(world.master.port) + " 3\n";
   Process sentinel({world.master.path, world.folder.write("late.conf", conf), "--sentinel"},
                    world.folder / "late");
-  REQUIRE(eventually([&] { return accepts(world.ports[0]); }));
+  REQUIRE_MESSAGE(eventually([&] { return accepts(world.ports[0]); }, std::chrono::seconds(20)),
+                  read_all(world.folder / "late"));
   asking.store = redis_store(asking, settings_of("redis+sentinel://" + local(world.ports[0]) + "/mail"));
   CHECK(text(asking.find("alice", 3000)) == "failed the server that Sentinel named is not a master");
   asking.store.reset();

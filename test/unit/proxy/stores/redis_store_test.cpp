@@ -208,6 +208,8 @@ TEST_CASE("Redis: a server that is full says so") {
   if (!server) return;
   Asking first, second;
   first.store = redis_store(first, settings_of("redis://" + local(server.port)));
+  // The test's own look at the port may still count.
+  for (int i = 0; i < 50 && first.find("alice").kind != StoreAnswer::Kind::absent; ++i) first.rest(20);
   CHECK(text(first.find("alice")) == "absent ");
   second.store = redis_store(second, settings_of("redis://" + local(server.port)));
   const auto answer = second.find("alice", 2000);

@@ -209,8 +209,8 @@ class Asking {
   }
 
   Counters counters{1};
-  NameService names;
-  Loop loop{0, counters.workers[0], names};
+  NameService name_service;
+  Loop loop{0, counters.workers[0], name_service};
   std::unique_ptr<Store> store;
 
  private:
