@@ -24,6 +24,7 @@ constexpr std::string_view usage =
          --user=USER[:GROUP]           as root: become this user, keep nothing once the ports are bound
          --seccomp[=on|log|off]        refuse system calls it has no use for; log: only report them
        postern check CONFIG            validate as a start would; print every problem, bind nothing
+         --against RUNNING             and what differs from that configuration, and when it would apply
        postern explain CONFIG ACCOUNT  how an account would be routed, and why
        postern schema                  JSON Schema of the configuration
        postern reference               reference of the configuration, in Markdown
@@ -34,6 +35,7 @@ constexpr std::string_view usage =
 constexpr std::array<std::string_view, 6> commands = {"run",    "check",     "explain",
                                                       "schema", "reference", "healthcheck"};
 constexpr std::array<std::string_view, 4> options = {"--user", "--seccomp", "--version", "--help"};
+constexpr std::array<std::string_view, 1> check_options = {"--against"};
 
 int complain(const std::string& text) {
   std::fprintf(stderr, "postern: %s\n%.*s", text.c_str(), static_cast<int>(usage.size()), usage.data());
@@ -90,7 +92,26 @@ const char* take_options(std::span<char*>& words, postern::proxy::Confinement& c
   return nullptr;
 }
 
-int dispatch(std::string_view verb, std::span<char*> arguments, const postern::proxy::Confinement& chosen) {
+/// The same for the one of `check`.
+const char* take_against(std::span<char*>& words, std::string& running) {
+  size_t kept = 0;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const std::string_view word = words[i];
+    if (word.starts_with("--against=") && word.size() > 10)
+      running = word.substr(10);
+    else if (word == "--against" && i + 1 < words.size() && *words[i + 1])
+      running = words[++i];
+    else if (word.starts_with('-') && word.size() > 1)
+      return words[i];
+    else
+      words[kept++] = words[i];
+  }
+  words = words.first(kept);
+  return nullptr;
+}
+
+int dispatch(std::string_view verb, std::span<char*> arguments, const postern::proxy::Confinement& chosen,
+             const std::string& running) {
   using namespace postern::proxy;
   if (verb == "schema") return command_schema();
   if (verb == "reference") return command_reference();
@@ -103,7 +124,7 @@ int dispatch(std::string_view verb, std::span<char*> arguments, const postern::p
   }
   const auto file = config_path(arguments);
   if (!file) return complain("no configuration: give a path or set PROXY_CONFIG");
-  if (verb == "check") return command_check(*file);
+  if (verb == "check") return command_check(*file, running);
   if (verb == "explain")
     return arguments.size() < 2 ? complain("explain needs a configuration and an account")
                                 : command_explain(*file, arguments[1]);
@@ -137,9 +158,13 @@ int main(int argc, char** argv) {
     if (verb != "run" || first == "run") arguments = arguments.subspan(1);
   }
   postern::proxy::Confinement chosen;
+  std::string running;
   if (verb == "run") {
     if (const char* strange = take_options(arguments, chosen))
       return complain_unknown("option", strange, options);
+  } else if (verb == "check") {
+    if (const char* strange = take_against(arguments, running))
+      return complain_unknown("option", strange, check_options);
   } else {
     for (const std::string_view word : arguments)
       if (word.starts_with('-') && word.size() > 1) return complain_unknown("option", word, {});
@@ -147,5 +172,5 @@ int main(int argc, char** argv) {
   const size_t most = verb == "explain" ? 2 : verb == "schema" || verb == "reference" ? 0 : 1;
   if (arguments.size() > most) return complain("too many arguments");
   postern::tls::init();
-  return dispatch(verb, arguments, chosen);
+  return dispatch(verb, arguments, chosen, running);
 }

@@ -92,7 +92,12 @@ class Reference {
         "One file, TOML or YAML (`.yaml`, `.yml`, `.json`). Every key may also be written in kebab-case. "
         "Durations\n"
         "are digits and a unit: `ms`, `s`, `m`, `h`, `d`. A listener's key wins over `[server]`, that over\n"
-        "`[tls.protocols]`; lists are replaced, not joined.\n";
+        "`[tls.protocols]`; lists are replaced, not joined.\n\n"
+        "\"Applies\" says when a change in the file takes effect: `at once` with a reload (SIGHUP), also for "
+        "connections\nthat are there; `new connections` with a reload, for those that come after it; "
+        "`restart` "
+        "when Postern starts anew.\n`postern check NEW --against RUNNING` tells what would change, and "
+        "when.\n";
     for (const KeyDoc& key : root.keys) section(key.key, key);
     out_ +=
         "\n## Names\n\nAny case; `-` and `_` are alike. Suites may also carry their IANA or OpenSSL names.\n";
@@ -122,7 +127,8 @@ class Reference {
       out_ += fmt::format("\nThe keys of `[{}]`.\n", same->second);
       return;
     }
-    if (!rows.empty()) out_ += "\n| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n" + rows;
+    if (!rows.empty())
+      out_ += "\n| Key | Type | Default | Applies | Meaning |\n| --- | --- | --- | --- | --- |\n" + rows;
     for (const KeyDoc& inner : table->keys) section(title + "." + inner.key, inner);
   }
 
@@ -136,8 +142,8 @@ class Reference {
       if (section_of(key.type) != nullptr) continue;
       std::string help = key.help;
       if (!key.alias.empty()) help += fmt::format(" Also `{}`.", key.alias);
-      out += fmt::format("| `{}` | {} | {} | {} |\n", key.key, cell(type_text(key.type)),
-                         cell(default_text(key)), cell(help));
+      out += fmt::format("| `{}` | {} | {} | {} | {} |\n", key.key, cell(type_text(key.type)),
+                         cell(default_text(key)), key.applies, cell(help));
     }
     return out;
   }
@@ -174,6 +180,7 @@ Json table_schema(const TypeDoc& type) {
     std::string description = key.help;
     if (!key.default_text.empty()) description += " Default: " + key.default_text + ".";
     out["properties"][key.key]["description"] = description;
+    out["properties"][key.key]["x-applies"] = key.applies;
     if (!key.required) continue;
     if (names.size() == 1) {
       required.push_back(key.key);

@@ -40,6 +40,7 @@ struct KeyDoc {
   std::string default_text;  // empty: none
   bool required = false;
   TypeDoc type;
+  std::string applies;  // when a change of it takes effect
 };
 
 }  // namespace postern::conf

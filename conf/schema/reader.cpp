@@ -3,6 +3,7 @@
 #include "conf/schema/reader.hpp"
 
 #include <fmt/format.h>
+#include <array>
 
 #include <algorithm>
 
@@ -210,6 +211,11 @@ void TableReader::report_unknown() {
       reader_.problems.warn(path, text + (close.empty() ? " (ignored)" : " It is ignored."));
     }
   }
+}
+
+std::string_view name(Applies applies) {
+  constexpr std::array<std::string_view, 3> names = {"at once", "new connections", "restart"};
+  return names[static_cast<size_t>(applies)];
 }
 
 }  // namespace postern::conf

@@ -18,6 +18,14 @@ namespace postern::conf {
 /// What wrong a text has, or empty. Never repeats a secret.
 using Check = std::string (*)(std::string_view);
 
+/// When a change of a key's value in the file takes effect.
+enum class Applies : uint8_t {
+  at_once,      // with the reload, also for connections that are there
+  connections,  // with the reload, for new connections
+  restart,      // when the process starts anew
+};
+std::string_view name(Applies applies);  // "at once", "new connections", "restart"
+
 /// What a row may say about its key besides name and prose.
 struct Limits {
   bool required = false;
@@ -28,6 +36,7 @@ struct Limits {
   bool single = false;               // a lone value is a list of one
   bool filled = false;               // an empty list is an error
   std::string_view unset = "unset";  // what the reference says of a default that is nothing
+  Applies applies = Applies::connections;
 };
 
 /// Where problems go, and whether unknown keys are problems.

@@ -179,8 +179,9 @@ std::span<const Row<OAuthConf>> Rows<OAuthConf>::all() {
 
 std::span<const Row<RoutingConf>> Rows<RoutingConf>::all() {
   static constexpr std::array rows = {
-      key<&RoutingConf::default_destination>("default_destination", "Where accounts without a mapping go.",
-                                             needed_text),
+      key<&RoutingConf::default_destination>(
+          "default_destination", "Where accounts without a mapping go.",
+          {.required = true, .check = check_filled, .applies = Applies::at_once}),
       key<&RoutingConf::smtp_passthrough_destination>(
           "smtp_passthrough_destination", "Where every `smtp` and `lmtp` listener leads.", filled_text),
       key<&RoutingConf::master_user_separators>(
@@ -193,8 +194,9 @@ std::span<const Row<RoutingConf>> Rows<RoutingConf>::all() {
 
 std::span<const Row<LegConf>> Rows<LegConf>::all() {
   static constexpr std::array rows = {
-      key<&LegConf::port>("port", "Port of the backend.", {.required = true, .min = 1}),
-      key<&LegConf::tls>("tls", "TLS toward the backend.", {.required = true}),
+      key<&LegConf::port>("port", "Port of the backend.",
+                          {.required = true, .min = 1, .applies = Applies::at_once}),
+      key<&LegConf::tls>("tls", "TLS toward the backend.", {.required = true, .applies = Applies::at_once}),
   };
   static_assert(fields<LegConf>() == rows.size() + 1, "forwarding is inferred in destinations.cpp");
   return rows;
@@ -203,7 +205,8 @@ std::span<const Row<LegConf>> Rows<LegConf>::all() {
 std::span<const Row<LegFile>> Rows<LegFile>::all() {
   static constexpr std::array rows = {
       part<&LegFile::conf>(),
-      key<&LegFile::forwarding>("forwarding", "Overrides that of the destination."),
+      key<&LegFile::forwarding>("forwarding", "Overrides that of the destination.",
+                                {.applies = Applies::at_once}),
   };
   static_assert(fields<LegFile>() == rows.size());
   return rows;
@@ -214,28 +217,36 @@ std::span<const Row<DestinationConf>> Rows<DestinationConf>::all() {
       key<&DestinationConf::host>("host",
                                   "Host name or IP address. A name means what `getent ahosts` says; an "
                                   "answer serves for 5 s, and the first 64 of its addresses are tried.",
-                                  {.required = true, .check = check_host}),
+                                  {.required = true, .check = check_host, .applies = Applies::at_once}),
       key<&DestinationConf::tls_server_name>("tls_server_name",
                                              "Name expected in the backend's certificate; unset: `host`.",
-                                             {.check = check_host}),
-      key<&DestinationConf::forwarded>("forwarded", "HTTP: whether forwarding headers name the client."),
+                                             {.check = check_host, .applies = Applies::at_once}),
+      key<&DestinationConf::forwarded>("forwarded", "HTTP: whether forwarding headers name the client.",
+                                       {.applies = Applies::at_once}),
       key<&DestinationConf::tls_allow_invalid_certs>("tls_allow_invalid_certs",
-                                                     "Whether the backend's certificate goes unverified."),
-      key<&DestinationConf::tls_client_cert>(
-          "tls_client_cert", "Certificate shown to the backend, as PEM or a path.", {.check = check_pem}),
+                                                     "Whether the backend's certificate goes unverified.",
+                                                     {.applies = Applies::at_once}),
+      key<&DestinationConf::tls_client_cert>("tls_client_cert",
+                                             "Certificate shown to the backend, as PEM or a path.",
+                                             {.check = check_pem, .applies = Applies::at_once}),
       key<&DestinationConf::tls_client_key>("tls_client_key",
                                             "Its private key; who may read the file is as for "
                                             "`tls.certificate.<name>.key`.",
-                                            {.check = check_pem}),
+                                            {.check = check_pem, .applies = Applies::at_once}),
       key<&DestinationConf::source_ips>("source_ips",
-                                        "Local addresses to connect from, round robin by family."),
+                                        "Local addresses to connect from, round robin by family.",
+                                        {.applies = Applies::at_once}),
       key<&DestinationConf::hide_auth_errors>(
-          "hide_auth_errors", "Whether the backend's refusal of a login is replaced by a plain one."),
+          "hide_auth_errors", "Whether the backend's refusal of a login is replaced by a plain one.",
+          {.applies = Applies::at_once}),
       key<&DestinationConf::allow_plaintext_auth>("allow_plaintext_auth",
-                                                  "Whether legs that carry credentials may be `plain`."),
-      key<&DestinationConf::proxy_tlvs>("proxy_tlvs", "Fields added to a PROXY header sent there."),
+                                                  "Whether legs that carry credentials may be `plain`.",
+                                                  {.applies = Applies::at_once}),
+      key<&DestinationConf::proxy_tlvs>("proxy_tlvs", "Fields added to a PROXY header sent there.",
+                                        {.applies = Applies::at_once}),
       key<&DestinationConf::proxy_map_v4>(
-          "proxy_map_v4", "Whether addresses of two families are both written as IPv6 instead of `UNKNOWN`."),
+          "proxy_map_v4", "Whether addresses of two families are both written as IPv6 instead of `UNKNOWN`.",
+          {.applies = Applies::at_once}),
   };
   static_assert(fields<DestinationConf>() == rows.size() + 4 + (protocol_count - 1),
                 "name, path, the pin and the legs (an array counts its elements): destinations.cpp");
@@ -246,12 +257,15 @@ std::span<const Row<DestinationFile>> Rows<DestinationFile>::all() {
   static constexpr std::array rows = {
       part<&DestinationFile::conf>(),
       key<&DestinationFile::tls_pinned_cert_sha256>(
-          "tls_pinned_cert_sha256", "SHA-256 of the only certificate accepted, 64 hex digits."),
+          "tls_pinned_cert_sha256", "SHA-256 of the only certificate accepted, 64 hex digits.",
+          {.applies = Applies::at_once}),
       key<&DestinationFile::proxy_protocol>("proxy_protocol",
-                                            "Whether `forwarding` is `proxy` where nothing says otherwise."),
+                                            "Whether `forwarding` is `proxy` where nothing says otherwise.",
+                                            {.applies = Applies::at_once}),
       key<&DestinationFile::forwarding>("forwarding", "How the backend learns the client's address.",
-                                        {.unset = "from `proxy_protocol`"}),
-      key<&DestinationFile::protocol>("protocol", "One table a protocol the backend speaks."),
+                                        {.unset = "from `proxy_protocol`", .applies = Applies::at_once}),
+      key<&DestinationFile::protocol>("protocol", "One table a protocol the backend speaks.",
+                                      {.applies = Applies::at_once}),
   };
   static_assert(fields<DestinationFile>() == rows.size());
   return rows;
@@ -299,17 +313,21 @@ std::span<const Row<HttpFile>> Rows<HttpFile>::all() {
 
 std::span<const Row<AdminFile>> Rows<AdminFile>::all() {
   static constexpr std::array rows = {
-      key<&AdminFile::bind>("bind", "Address of the management listener.", {.required = true}),
-      key<&AdminFile::tls>("tls", "Must be `implicit`."),
+      key<&AdminFile::bind>("bind", "Address of the management listener.",
+                            {.required = true, .applies = Applies::restart}),
+      key<&AdminFile::tls>("tls", "Must be `implicit`.", {.applies = Applies::restart}),
       key<&AdminFile::bearer_token_file>("bearer_token_file",
                                          "File with the token; who may read it is as for "
                                          "`tls.certificate.<name>.key`.",
-                                         filled_text),
-      key<&AdminFile::bearer_token>("bearer_token", "The token itself."),
-      key<&AdminFile::min_token_len>("min_token_len", "Shortest token accepted, in bytes."),
+                                         {.check = check_filled, .applies = Applies::restart}),
+      key<&AdminFile::bearer_token>("bearer_token", "The token itself.", {.applies = Applies::restart}),
+      key<&AdminFile::min_token_len>("min_token_len", "Shortest token accepted, in bytes.",
+                                     {.applies = Applies::restart}),
       key<&AdminFile::lockout_threshold>("lockout_threshold",
-                                         "Failures before an address is locked out; 0: never."),
-      key<&AdminFile::lockout_duration>("lockout_duration", "Length of a lockout."),
+                                         "Failures before an address is locked out; 0: never.",
+                                         {.applies = Applies::restart}),
+      key<&AdminFile::lockout_duration>("lockout_duration", "Length of a lockout.",
+                                        {.applies = Applies::restart}),
   };
   static_assert(fields<AdminFile>() == rows.size());
   return rows;
@@ -319,7 +337,7 @@ std::span<const Row<MetricsConf>> Rows<MetricsConf>::all() {
   static constexpr std::array rows = {
       key<&MetricsConf::bind>("bind",
                               "Plain HTTP: `/metrics`, `/healthz`, `/readyz`, and a status page at `/`.",
-                              {.required = true}),
+                              {.required = true, .applies = Applies::restart}),
   };
   static_assert(fields<MetricsConf>() == rows.size());
   return rows;
@@ -330,15 +348,17 @@ std::span<const Row<File>> Rows<File>::all() {
       key<&File::server>("server", "The process as a whole, and defaults of listeners."),
       key<&File::tls>("tls", "Certificates and TLS policy."),
       key<&File::certificate>("certificate", "Another spelling of `[tls.certificate.<name>]`."),
-      key<&File::listener>("listener", "One table a listener; the name is a label and means nothing else."),
+      key<&File::listener>("listener", "One table a listener; the name is a label and means nothing else.",
+                           {.applies = Applies::restart}),
       key<&File::capabilities>("capabilities", "What is announced before login."),
       key<&File::oauth>("oauth", "Accounts of OAuth tokens."),
       key<&File::routing>("routing", "Which destination.", {.required = true}),
       key<&File::mapping>("mapping", "Accounts to destinations.", {.required = true}),
-      key<&File::destination>("destination", "One table a backend."),
+      key<&File::destination>("destination", "One table a backend.", {.applies = Applies::at_once}),
       key<&File::http>("http", "HTTP listeners."),
-      key<&File::admin>("admin", "The management listener."),
-      key<&File::metrics>("metrics", "Metrics and health, without authentication."),
+      key<&File::admin>("admin", "The management listener.", {.applies = Applies::restart}),
+      key<&File::metrics>("metrics", "Metrics and health, without authentication.",
+                          {.applies = Applies::restart}),
   };
   static_assert(fields<File>() == rows.size());
   return rows;

@@ -27,9 +27,11 @@ std::span<const Row<SniEntry>> Rows<SniEntry>::all() {
 
 std::span<const Row<TlsModeKeys>> Rows<TlsModeKeys>::all() {
   static constexpr std::array rows = {
-      key<&TlsModeKeys::enable>("enable", "Whether TLS is available at all; `false` means `plain`."),
-      key<&TlsModeKeys::implicit>("implicit", "TLS from the first byte (`true`) or by command (`false`)."),
-      key<&TlsModeKeys::mode>("mode", "The same said in one word."),
+      key<&TlsModeKeys::enable>("enable", "Whether TLS is available at all; `false` means `plain`.",
+                                {.applies = Applies::restart}),
+      key<&TlsModeKeys::implicit>("implicit", "TLS from the first byte (`true`) or by command (`false`).",
+                                  {.applies = Applies::restart}),
+      key<&TlsModeKeys::mode>("mode", "The same said in one word.", {.applies = Applies::restart}),
   };
   static_assert(fields<TlsModeKeys>() == rows.size());
   return rows;
@@ -126,20 +128,25 @@ std::span<const Row<TlsFile>> Rows<TlsFile>::all() {
 
 std::span<const Row<SocketOptions>> Rows<SocketOptions>::all() {
   static constexpr std::array rows = {
-      key<&SocketOptions::reuse_addr>("reuse_addr", "`SO_REUSEADDR` on the listening socket."),
+      key<&SocketOptions::reuse_addr>("reuse_addr", "`SO_REUSEADDR` on the listening socket.",
+                                      {.applies = Applies::restart}),
       key<&SocketOptions::reuse_port>(
-          "reuse_port", "`SO_REUSEPORT`: one listening socket a worker thread; `false`: one shared by all."),
+          "reuse_port", "`SO_REUSEPORT`: one listening socket a worker thread; `false`: one shared by all.",
+          {.applies = Applies::restart}),
       key<&SocketOptions::backlog>("backlog", "Length of the queue of connections not yet accepted.",
-                                   {.min = 1, .max = int_max}),
+                                   {.min = 1, .max = int_max, .applies = Applies::restart}),
       key<&SocketOptions::ttl>("ttl", "`IP_TTL` or `IPV6_UNICAST_HOPS` of accepted connections.",
-                               {.min = 1, .max = 255}),
+                               {.min = 1, .max = 255, .applies = Applies::restart}),
       key<&SocketOptions::send_buffer_size>("send_buffer_size", "`SO_SNDBUF`, bytes.",
-                                            {.min = 1, .max = int_max}),
+                                            {.min = 1, .max = int_max, .applies = Applies::restart}),
       key<&SocketOptions::recv_buffer_size>("recv_buffer_size", "`SO_RCVBUF`, bytes.",
-                                            {.min = 1, .max = int_max}),
-      key<&SocketOptions::linger>("linger", "`SO_LINGER`, rounded up to seconds; zero leaves it alone."),
-      key<&SocketOptions::tos>("tos", "`IP_TOS` or `IPV6_TCLASS`.", {.min = 1, .max = 255}),
-      key<&SocketOptions::nodelay>("nodelay", "`TCP_NODELAY` on accepted connections."),
+                                            {.min = 1, .max = int_max, .applies = Applies::restart}),
+      key<&SocketOptions::linger>("linger", "`SO_LINGER`, rounded up to seconds; zero leaves it alone.",
+                                  {.applies = Applies::restart}),
+      key<&SocketOptions::tos>("tos", "`IP_TOS` or `IPV6_TCLASS`.",
+                               {.min = 1, .max = 255, .applies = Applies::restart}),
+      key<&SocketOptions::nodelay>("nodelay", "`TCP_NODELAY` on accepted connections.",
+                                   {.applies = Applies::restart}),
   };
   static_assert(fields<SocketOptions>() == rows.size());
   return rows;
@@ -148,7 +155,7 @@ std::span<const Row<SocketOptions>> Rows<SocketOptions>::all() {
 std::span<const Row<ListenerConf>> Rows<ListenerConf>::all() {
   static constexpr std::array rows = {
       key<&ListenerConf::protocol>("protocol", "What is spoken; `smtp` and `lmtp` are passed through unread.",
-                                   {.required = true}),
+                                   {.required = true, .applies = Applies::restart}),
       key<&ListenerConf::proxy_protocol>("proxy_protocol", "Whether a PROXY header is looked for."),
       key<&ListenerConf::proxy_trusted>("proxy_trusted", "Peers that may send a PROXY header."),
       key<&ListenerConf::max_connections>(
@@ -185,11 +192,13 @@ std::span<const Row<ListenerConf>> Rows<ListenerConf>::all() {
 std::span<const Row<ListenerFile>> Rows<ListenerFile>::all() {
   static constexpr std::array rows = {
       part<&ListenerFile::conf>(),
-      key<&ListenerFile::bind>("bind", "Addresses with ports; port 0 lets the kernel choose.",
-                               {.required = true, .single = true, .filled = true}),
+      key<&ListenerFile::bind>(
+          "bind", "Addresses with ports; port 0 lets the kernel choose.",
+          {.required = true, .single = true, .filled = true, .applies = Applies::restart}),
       key<&ListenerFile::tls>("tls",
                               "The mode, or a table with the mode and the options of `tls_options`. "
-                              "Missing: that of `[server.tls]`, if it has one."),
+                              "Missing: that of `[server.tls]`, if it has one.",
+                              {.applies = Applies::restart}),
       key<&ListenerFile::tls_options>("tls_options",
                                       "TLS options besides `tls` as a word, over `[server.tls]`."),
       key<&ListenerFile::socket>("socket", "Socket options, over `[server.socket]`."),
@@ -207,37 +216,46 @@ std::span<const Row<ListenerFile>> Rows<ListenerFile>::all() {
 std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
   static constexpr std::array rows = {
       key<&ServerConf::threads>("threads", "Worker threads; 0: one for each CPU core.",
-                                {.max = most_threads}),
+                                {.max = most_threads, .applies = Applies::restart}),
       key<&ServerConf::hostname>("hostname", "Name shown in greetings; unset: the local address.",
                                  {.check = check_hostname}),
-      key<&ServerConf::shutdown_grace>("shutdown_grace", "How long sessions may go on after a stop signal."),
+      key<&ServerConf::shutdown_grace>("shutdown_grace", "How long sessions may go on after a stop signal.",
+                                       {.applies = Applies::at_once}),
       key<&ServerConf::bridge_idle>("bridge_idle",
                                     "A session with no byte either way for this long is closed.", positive),
       key<&ServerConf::backend_timeout>(
           "backend_timeout", "Time for reaching a backend, and the same time again for logging in there.",
           positive),
       key<&ServerConf::backend_connect_retries>("backend_connect_retries",
-                                                "Further attempts after a failure that may pass."),
+                                                "Further attempts after a failure that may pass.",
+                                                {.applies = Applies::at_once}),
       key<&ServerConf::stale_addresses>(
           "stale_addresses",
           "How long the last good addresses of a destination's name go on being used while no name server "
-          "answers. An answer that there is no such name, given twice, ends it sooner. `0s`: not at all."),
+          "answers. An answer that there is no such name, given twice, ends it sooner. `0s`: not at all.",
+          {.applies = Applies::at_once}),
       key<&ServerConf::host_down_threshold>(
           "host_down_threshold",
           "Failures in a row after which Postern tries a destination itself, and marks it "
-          "down if that fails; 0: never."),
+          "down if that fails; 0: never.",
+          {.applies = Applies::at_once}),
       key<&ServerConf::host_down_min_clients>(
           "host_down_min_clients",
           "How many different clients (IPv6: by /64) must be among those failures. Where connecting itself "
-          "fails, one is enough."),
-      key<&ServerConf::host_down_cooldown>(
-          "host_down_cooldown", "How long a destination stays down before Postern tries it again."),
+          "fails, one is enough.",
+          {.applies = Applies::at_once}),
+      key<&ServerConf::host_down_cooldown>("host_down_cooldown",
+                                           "How long a destination stays down before Postern tries it again.",
+                                           {.applies = Applies::at_once}),
       key<&ServerConf::proxy_ttl>("proxy_ttl", "First value of the forwarding TTL, which ends loops."),
-      key<&ServerConf::log_format>("log_format", "One record a line, in this form."),
-      key<&ServerConf::strict_keys>("strict_keys", "Whether unknown keys are errors or warnings."),
+      key<&ServerConf::log_format>("log_format", "One record a line, in this form.",
+                                   {.applies = Applies::at_once}),
+      key<&ServerConf::strict_keys>("strict_keys", "Whether unknown keys are errors or warnings.",
+                                    {.applies = Applies::at_once}),
       key<&ServerConf::extended_replies>("extended_replies", "Response codes and courtesy lines on closing."),
-      key<&ServerConf::core_dumps>(
-          "core_dumps", "Whether core files, which would hold keys and passwords, may be written."),
+      key<&ServerConf::core_dumps>("core_dumps",
+                                   "Whether core files, which would hold keys and passwords, may be written.",
+                                   {.applies = Applies::restart}),
       key<&ServerConf::proxy_header_timeout>(
           "proxy_header_timeout", "Wait for an optional PROXY header where the server speaks first.",
           positive),
@@ -245,7 +263,7 @@ std::span<const Row<ServerConf>> Rows<ServerConf>::all() {
                                        "Memory that all connections without a login may hold together. Above "
                                        "it, the oldest of those are closed that hold no less than the "
                                        "average.",
-                                       {.min = mebibyte}),
+                                       {.min = mebibyte, .applies = Applies::at_once}),
   };
   static_assert(fields<ServerConf>() == rows.size() + 1, "log_level is parsed in load.cpp");
   return rows;
@@ -256,17 +274,20 @@ std::span<const Row<ServerFile>> Rows<ServerFile>::all() {
       part<&ServerFile::conf>(),
       key<&ServerFile::log_level>("log_level",
                                   "A level (`off`, `error`, `warn`, `info`, `debug`, `trace`) or a list "
-                                  "of `target=level`. `RUST_LOG` wins."),
+                                  "of `target=level`. `RUST_LOG` wins.",
+                                  {.applies = Applies::at_once}),
       key<&ServerFile::max_connections>("max_connections", "Default of every listener.", positive),
       key<&ServerFile::max_connections_per_client>("max_connections_per_client", "Default of every listener.",
                                                    an_eighth),
       key<&ServerFile::listener_state>("listener_state", "Where listeners made at run time are kept.",
-                                       {.check = check_filled}),
-      key<&ServerFile::socket>("socket", "Default socket options of every listener."),
+                                       {.check = check_filled, .applies = Applies::restart}),
+      key<&ServerFile::socket>("socket", "Default socket options of every listener.",
+                               {.applies = Applies::restart}),
       key<&ServerFile::tls>("tls", "Default TLS options of every listener."),
       key<&ServerFile::listener>("listener",
                                  "Another spelling of `[listener.<name>]`: `tls` may be missing, and an "
-                                 "address without a port gets the usual one."),
+                                 "address without a port gets the usual one.",
+                                 {.applies = Applies::restart}),
   };
   static_assert(fields<ServerFile>() == rows.size());
   return rows;

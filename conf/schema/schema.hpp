@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +23,12 @@ namespace postern::conf {
 template <class T>
 struct Codec;
 
+/// A key whose value differs between two configurations.
+struct Change {
+  std::string key;  // its path
+  Applies applies;
+};
+
 /// One key of the table that becomes an S. A row without a key stands for all rows of a part of S.
 template <class S>
 struct Row {
@@ -31,6 +38,9 @@ struct Row {
   bool (*read)(Reader&, const Limits&, const Node&, const std::string& path, S&) = nullptr;
   void (*read_part)(TableReader&, S&) = nullptr;
   void (*describe)(const Row&, const S& defaults, std::vector<KeyDoc>& out) = nullptr;
+  /// Adds the key if its value differs. Only of structs that can be compared.
+  void (*compare)(const Row&, const S&, const S&, const std::string& path,
+                  std::vector<Change>& out) = nullptr;
 };
 
 /// Rows<S>::all(): the keys of S. Specialised for every struct that is a table of the file.
@@ -70,6 +80,19 @@ void describe_rows(const S& defaults, std::vector<KeyDoc>& out) {
   for (const Row<S>& row : Rows<S>::all()) row.describe(row, defaults, out);
 }
 
+template <Section S>
+void compare_rows(const S& a, const S& b, const std::string& path, std::vector<Change>& out) {
+  for (const Row<S>& row : Rows<S>::all()) row.compare(row, a, b, path, out);
+}
+
+/// What the row of that key says.
+template <Section S>
+Applies applies(std::string_view key) {
+  for (const Row<S>& row : Rows<S>::all())
+    if (row.key == key) return row.limits.applies;
+  return Applies::restart;  // no such key
+}
+
 // --- making rows ----------------------------------------------------------------------------------
 
 template <class>
@@ -93,12 +116,22 @@ constexpr Row<S> key(std::string_view name, std::string_view help, Limits limits
     return C::read(reader, given, node, path, out.*member);
   };
   row.describe = [](const Row<S>& self, const S& defaults, std::vector<KeyDoc>& out) {
-    KeyDoc doc{std::string(self.key),  std::string(self.limits.alias),
-               std::string(self.help), {},
-               self.limits.required,   C::type(self.limits)};
+    KeyDoc doc{std::string(self.key),
+               std::string(self.limits.alias),
+               std::string(self.help),
+               {},
+               self.limits.required,
+               C::type(self.limits),
+               std::string(conf::name(self.limits.applies))};
     if (!doc.required) doc.default_text = C::text(defaults.*member, self.limits);
     out.push_back(std::move(doc));
   };
+  if constexpr (std::equality_comparable<S>)
+    row.compare = [](const Row<S>& self, const S& a, const S& b, const std::string& path,
+                     std::vector<Change>& out) {
+      if (a.*member == b.*member) return;
+      out.push_back({path + '.' + std::string(self.key), self.limits.applies});
+    };
   return row;
 }
 

@@ -5,8 +5,11 @@
 #include <fmt/core.h>
 
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "conf/load.hpp"
+#include "conf/schema/changes.hpp"
 #include "conf/schema/describe.hpp"
 #include "proxy/base/log.hpp"
 #include "proxy/base/version.hpp"
@@ -27,6 +30,19 @@ void print_warnings(const conf::Problems& problems) {
     if (problem.warning) std::fprintf(stderr, "warning: %s\n", problem.line().c_str());
 }
 
+/// What would change if the configuration `wanted` took the place of the one in `file`.
+int print_changes(const std::string& file, const conf::Config& wanted) {
+  const conf::Loaded running = conf::load(file, conf::Environment::of_process());
+  if (print_problems(running.problems)) return 1;
+  const std::vector<conf::Change> changes = conf::changes(running.config, wanted);
+  print(fmt::format("against {}: {}\n", file, changes.empty() ? "nothing changes" : "these keys change"));
+  for (const conf::Applies when :
+       {conf::Applies::at_once, conf::Applies::connections, conf::Applies::restart})
+    for (const conf::Change& change : changes)
+      if (change.applies == when) print(fmt::format("  {:<15}  {}\n", conf::name(when), change.key));
+  return 0;
+}
+
 }  // namespace
 
 int command_run(const std::string& file, const Confinement& confinement) {
@@ -37,7 +53,7 @@ int command_run(const std::string& file, const Confinement& confinement) {
   return Server(file, confinement).run();
 }
 
-int command_check(const std::string& file) {
+int command_check(const std::string& file, const std::string& running) {
   conf::Loaded loaded = conf::load(file, conf::Environment::of_process());
   // Certificates and the like are looked at even if something else is wrong: all problems at once.
   Counters counters(1);
@@ -52,7 +68,7 @@ int command_check(const std::string& file) {
   print_warnings(loaded.problems);
   if (print_problems(loaded.problems)) return 1;
   print(fmt::format("{}: configuration is valid\n", file));
-  return 0;
+  return running.empty() ? 0 : print_changes(running, loaded.config);
 }
 
 int command_schema() {

@@ -9,7 +9,8 @@
 namespace postern::proxy {
 
 int command_run(const std::string& file, const Confinement& confinement);
-int command_check(const std::string& file);
+/// `running`: also tells what differs from that configuration, and when it would apply; empty: it does not.
+int command_check(const std::string& file, const std::string& running);
 int command_explain(const std::string& file, const std::string& account);
 int command_schema();
 int command_reference();

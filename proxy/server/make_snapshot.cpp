@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "conf/schema/changes.hpp"
 #include "protocols/registry.hpp"
 
 namespace postern::proxy {
@@ -103,21 +104,6 @@ std::shared_ptr<const Destination> make_destination(const Making& making, const 
   return made;
 }
 
-/// What of a listener cannot change while it listens.
-std::string fixed_changes(const conf::ListenerConf& now, const conf::ListenerConf& wanted) {
-  std::string changed;
-  const auto note = [&](bool differs, const char* what) {
-    if (!differs) return;
-    if (!changed.empty()) changed += ", ";
-    changed += what;
-  };
-  note(now.bind != wanted.bind, "bind");
-  note(now.protocol != wanted.protocol, "protocol");
-  note(now.tls_mode != wanted.tls_mode, "tls");
-  note(!(now.socket == wanted.socket), "socket");
-  return changed;
-}
-
 void finish_policy(const Making& making, ListenerPolicy& listener) {
   const conf::ListenerConf& conf = listener.conf;
   const Snapshot& snapshot = making.made;
@@ -155,19 +141,15 @@ void first_listeners(const Making& making, const std::shared_ptr<const SessionPo
 
 /// The listeners of a reload: the running ones, in their order, with what may change taken from the file. One
 /// that the file no longer has, or has as another kind, goes on exactly as it was, with its old destination.
-void next_listeners(const Making& making, const std::shared_ptr<const SessionPolicy>& session,
-                    std::vector<std::string>& restart) {
+void next_listeners(const Making& making, const std::shared_ptr<const SessionPolicy>& session) {
   const auto& wanted_all = making.made.config.listeners;
   auto& listeners = making.made.listeners;
   for (const auto& running : making.previous->listeners) {
     const auto wanted = std::ranges::find(wanted_all, running->conf.name, &conf::ListenerConf::name);
     if (wanted == wanted_all.end()) {
-      restart.push_back(running->conf.path + " (removed)");
       listeners.push_back(running);
       continue;
     }
-    if (const std::string changed = fixed_changes(running->conf, *wanted); !changed.empty())
-      restart.push_back(wanted->path + ": " + changed);
     if (wanted->protocol != running->conf.protocol || wanted->tls_mode != running->conf.tls_mode) {
       listeners.push_back(running);  // its other settings belong to another kind of listener
       continue;
@@ -181,10 +163,6 @@ void next_listeners(const Making& making, const std::shared_ptr<const SessionPol
     finish_policy(making, *next);
     listeners.push_back(std::move(next));
   }
-  for (const conf::ListenerConf& wanted : wanted_all)
-    if (std::ranges::none_of(making.previous->listeners,
-                             [&](const auto& l) { return l->conf.name == wanted.name; }))
-      restart.push_back(wanted.path + " (added)");
 }
 
 void load_certificates(const Making& making) {
@@ -232,17 +210,15 @@ void load_mapping(const Making& making) {
   making.made.routes.mapping = old;
 }
 
-void note_process_changes(const conf::Config& now, const conf::Config& wanted,
-                          std::vector<std::string>& restart) {
-  if (now.server.threads != wanted.server.threads) restart.emplace_back("server.threads");
-  if (now.server.core_dumps != wanted.server.core_dumps) restart.emplace_back("server.core_dumps");
-  if (now.metrics.has_value() != wanted.metrics.has_value() ||
-      (now.metrics && now.metrics->bind != wanted.metrics->bind))
-    restart.emplace_back("metrics.bind");
-  if (now.mapping.cache_max_entries != wanted.mapping.cache_max_entries)
-    restart.emplace_back("mapping.cache_max_entries");
-  if (now.mapping.positive_ttl != wanted.mapping.positive_ttl) restart.emplace_back("mapping.positive_ttl");
-  if (now.mapping.negative_ttl != wanted.mapping.negative_ttl) restart.emplace_back("mapping.negative_ttl");
+/// What differs from what is in force and cannot be applied.
+void note_restarts(const Making& making, std::vector<std::string>& restart) {
+  std::vector<conf::ListenerConf> running;
+  for (const auto& policy : making.previous->listeners) running.push_back(policy->conf);
+  std::vector<conf::Change> changes = conf::listener_changes(running, making.made.config.listeners);
+  const auto others = conf::other_changes(making.previous->config, making.made.config);
+  changes.insert(changes.end(), others.begin(), others.end());
+  for (const conf::Change& change : changes)
+    if (change.applies == conf::Applies::restart) restart.push_back(change.key);
 }
 
 }  // namespace
@@ -293,8 +269,8 @@ std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& last
   session->oauth = made->config.oauth;
   session->routing = made->config.routing;
   if (previous) {
-    next_listeners(making, session, restart);
-    note_process_changes(previous->config, made->config, restart);
+    next_listeners(making, session);
+    note_restarts(making, restart);
   } else {
     first_listeners(making, session);
   }

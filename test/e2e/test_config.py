@@ -110,6 +110,26 @@ def test_a_wrong_file_opens_no_port(t):
 
 
 @test(quick=True)
+def test_what_differs_from_the_running_file_is_told_with_the_time_it_applies(t):
+    good = t.base(t.port())
+    running = t.file("running.toml", good.text())
+    good["server.log_level"] = "debug"
+    good["server.threads"] = 3
+    good["listener.smtp.max_errors"] = 7
+    wanted = t.file("wanted.toml", good.text())
+    code, out, err = t.command("check", wanted, "--against", running)
+    assert (code, err) == (0, ""), (code, err)
+    told = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    assert told == [["at", "once", "server.log_level"], ["new", "connections", "listener.smtp.max_errors"],
+                    ["restart", "server.threads"]], out
+    code, out, _ = t.command("check", "--against=" + running, running)
+    assert code == 0 and "nothing changes" in out, (code, out)
+    code, out, err = t.command("check", wanted, "--against", f"{t.folder}/missing.toml")
+    assert code == 1 and "missing.toml" in err, (code, err)
+    assert t.command("check", wanted, "--agianst", running)[0] == 2
+
+
+@test(quick=True)
 def test_where_the_path_of_the_configuration_comes_from(t):
     """Scenarios 274 and 275."""
     code, out, err = t.command()

@@ -270,7 +270,7 @@ def test_what_needs_a_restart_is_named_in_one_record_and_not_applied(t):
     daemon.wait("changes that need a restart are not applied")
     records = daemon.find("changes that need a restart are not applied", level="warn")
     assert len(records) == 1, records
-    for key in ("server.threads", "listener.smtp: bind", "listener.added (added)", "metrics.bind"):
+    for key in ("server.threads", "listener.smtp.bind", "listener.added (added)", "metrics.bind"):
         assert key in records[0]["keys"], (key, records[0])
     assert refuses(elsewhere) and refuses(metrics)
     wire.connect(daemon.port("smtp")).expect("220 relay\r\n").close()

@@ -127,7 +127,7 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
     text = with(text, "max_connections = 10", "max_connections = 30");
     const auto next = maker.make(text, first.snapshot.get());
     REQUIRE(next.restart.size() == 1);
-    CHECK(next.restart[0] == "listener.mx: bind");
+    CHECK(next.restart[0] == "listener.mx.bind");
     CHECK(next.snapshot->listeners[0]->conf.bind == first.snapshot->listeners[0]->conf.bind);
     CHECK(next.snapshot->listeners[0]->conf.max_connections == 30);
   }
@@ -154,7 +154,7 @@ TEST_CASE("a reload applies what it can and keeps what it must") {
         maker.make(with(base, "tls = \"plain\"\nmax_connections", "tls = \"implicit\"\nmax_connections"),
                    first.snapshot.get());
     REQUIRE(next.restart.size() == 1);
-    CHECK(next.restart[0] == "listener.mx: tls");
+    CHECK(next.restart[0] == "listener.mx.tls");
     CHECK(next.snapshot->listeners[0]->tls == nullptr);
   }
 }
