@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "proxy/session/roster.hpp"
 #include "proxy/session/session.hpp"
@@ -21,10 +22,10 @@ constexpr uint64_t longest_pause_ms = 1000;
 
 }  // namespace
 
-Acceptor::Acceptor(Roster& roster, int fd, size_t listener)
+Acceptor::Acceptor(Roster& roster, int fd, std::shared_ptr<Listener> listener)
     : roster_(roster),
       fd_(fd),
-      listener_(listener),
+      listener_(std::move(listener)),
       poll_(new uv_poll_t),
       resume_(
           *roster.loop.timers, [](void* self) { static_cast<Acceptor*>(self)->watch(); }, this) {
@@ -78,9 +79,9 @@ bool Acceptor::take_one() {
   }
   pause_ms_ = 0;
 
-  const std::shared_ptr<const ListenerPolicy>& policy = roster_.snapshot()->listeners[listener_];
+  std::shared_ptr<const ListenerPolicy> policy = roster_.snapshot()->policy(*listener_);
   const auto peer = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
-  std::optional<Admission> admission = admit(*policy, peer);
+  std::optional<Admission> admission = policy ? admit(*policy, peer) : std::nullopt;
   if (!admission) {
     ::close(fd);
     return true;
@@ -93,7 +94,7 @@ bool Acceptor::take_one() {
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0)
       local = conf::SocketAddress::from(reinterpret_cast<const sockaddr*>(&address));
   }
-  auto session = Session::make(roster_, policy, peer, local, std::move(*admission));
+  auto session = Session::make(roster_, std::move(policy), peer, local, std::move(*admission));
   Session& started = *session;
   roster_.add(std::move(session));
   started.start(fd);
@@ -132,7 +133,7 @@ void Acceptor::pause(int error) {
   roster_.loop.cells.accept_pauses.add();
   uint64_t suppressed = 0;
   if (starved_.allow(roster_.loop.now(), suppressed))
-    log::error("accepting pauses", {{"listener", roster_.snapshot()->listeners[listener_]->conf.name},
+    log::error("accepting pauses", {{"listener", listener_->name},
                                     {"error", uv_strerror(-error)},
                                     {"pause_ms", pause_ms_},
                                     {"suppressed", suppressed}});

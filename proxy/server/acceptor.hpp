@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "conf/address.hpp"
@@ -16,12 +17,13 @@
 namespace postern::proxy {
 
 class Roster;
+struct Listener;
 struct ListenerPolicy;
 
 class Acceptor {
  public:
-  /// `fd` listens already and is owned from here on. `listener`: index in the roster's snapshot.
-  Acceptor(Roster& roster, int fd, size_t listener);
+  /// `fd` listens already and is owned from here on.
+  Acceptor(Roster& roster, int fd, std::shared_ptr<Listener> listener);
   ~Acceptor();
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;
@@ -35,7 +37,7 @@ class Acceptor {
 
   Roster& roster_;
   const int fd_;
-  const size_t listener_;
+  const std::shared_ptr<Listener> listener_;
   std::optional<conf::SocketAddress> bound_;  // known local address of every connection; unset for wildcards
   uv_poll_t* poll_;                           // freed in its close callback
   Timer resume_;

@@ -178,9 +178,10 @@ void Server::open() {
     workers_.back()->adopt(snapshot_);  // before its thread runs
   }
   for (BoundAddress& address : bound_->listeners) {
-    const conf::ListenerConf& listener = snapshot_->config.listeners[address.listener];
+    const ListenerPolicy& policy = *snapshot_->listeners[address.listener];
+    const conf::ListenerConf& listener = policy.conf;
     for (size_t i = 0; i < workers_.size(); ++i)
-      workers_[i]->listen(address.sockets[i].release(), address.listener);
+      workers_[i]->listen(address.sockets[i].release(), policy.listener);
     log::info("listening", {{"listener", listener.name},
                             {"addr", address.address.text()},
                             {"protocol", conf::name(listener.protocol)},

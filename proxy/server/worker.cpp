@@ -47,8 +47,8 @@ void Worker::measure_lag() {
   lag_probe_.at(lag_due_);
 }
 
-void Worker::listen(int fd, size_t listener) {
-  acceptors_.push_back(std::make_unique<Acceptor>(roster_, fd, listener));
+void Worker::listen(int fd, std::shared_ptr<Listener> listener) {
+  acceptors_.push_back(std::make_unique<Acceptor>(roster_, fd, std::move(listener)));
 }
 
 void Worker::drain() {

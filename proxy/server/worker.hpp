@@ -29,7 +29,7 @@ class Worker {
   void post(std::function<void()> task) { loop_.post(std::move(task)); }
 
   // --- this worker's thread, by way of post(); or before start() ----------------------------------------
-  void listen(int fd, size_t listener);  // begin accepting for the snapshot's listener of that index
+  void listen(int fd, std::shared_ptr<Listener> listener);  // begin accepting
   void adopt(std::shared_ptr<const Snapshot> snapshot) { roster_.adopt(std::move(snapshot)); }
   /// Where questions go from now on that no table and no cache answers.
   void connect(LookupDesk::Send send) { roster_.desk.connect(std::move(send)); }

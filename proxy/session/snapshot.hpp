@@ -3,6 +3,7 @@
 // connection keeps the one it was accepted under.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -23,6 +24,12 @@ struct Snapshot {
   conf::Config config;
   std::shared_ptr<const BackendPolicy> backend;                  // never null
   std::vector<std::shared_ptr<const ListenerPolicy>> listeners;  // in the order the process started with
+  /// How that listener treats its connections now; null: it is not there any more.
+  [[nodiscard]] std::shared_ptr<const ListenerPolicy> policy(const Listener& listener) const {
+    const auto found = std::ranges::find_if(
+        listeners, [&](const auto& policy) { return policy->listener.get() == &listener; });
+    return found == listeners.end() ? nullptr : *found;
+  }
   Routes routes;
   std::shared_ptr<const StorePlan> store;  // that routes ask; null: a mapping file
   std::shared_ptr<const tls::CertificateStore> certificates;
