@@ -279,7 +279,6 @@ struct MetricsConf {
 struct Config {      // NOLINT(bugprone-reserved-identifier)
   std::string file;  // where it came from
   ServerConf server;
-  TlsPolicy server_tls;  // effective defaults, for what is no listener
   TicketConf tickets;
   std::vector<CertificateConf> certificates;  // in file order
   std::vector<ListenerConf> listeners;        // in file order

@@ -12,6 +12,7 @@
 #include "conf/notation/node.hpp"
 #include "conf/rules/rules.hpp"
 #include "conf/text.hpp"
+#include "conf/utf8.hpp"
 
 namespace postern::conf {
 namespace {

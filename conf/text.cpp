@@ -107,38 +107,6 @@ bool has_control(std::string_view text) {
   });
 }
 
-bool is_utf8(std::string_view text) {
-  // Lead byte, how many follow, and the range of the first that follows (RFC 3629, 4).
-  struct Lead {
-    unsigned char from, to;
-    size_t follow;
-    unsigned char low, high;
-  };
-  static constexpr std::array<Lead, 9> leads = {{{0x00, 0x7f, 0, 0x80, 0xbf},
-                                                 {0xc2, 0xdf, 1, 0x80, 0xbf},
-                                                 {0xe0, 0xe0, 2, 0xa0, 0xbf},
-                                                 {0xe1, 0xec, 2, 0x80, 0xbf},
-                                                 {0xed, 0xed, 2, 0x80, 0x9f},
-                                                 {0xee, 0xef, 2, 0x80, 0xbf},
-                                                 {0xf0, 0xf0, 3, 0x90, 0xbf},
-                                                 {0xf1, 0xf3, 3, 0x80, 0xbf},
-                                                 {0xf4, 0xf4, 3, 0x80, 0x8f}}};
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto* lead = std::find_if(leads.begin(), leads.end(),
-                                    [&](const Lead& l) { return byte >= l.from && byte <= l.to; });
-    if (lead == leads.end() || text.size() - i <= lead->follow) return false;
-    for (size_t k = 1; k <= lead->follow; ++k) {
-      const auto next = static_cast<unsigned char>(text[i + k]);
-      const unsigned char low = k == 1 ? lead->low : 0x80;
-      const unsigned char high = k == 1 ? lead->high : 0xbf;
-      if (next < low || next > high) return false;
-    }
-    i += lead->follow + 1;
-  }
-  return true;
-}
-
 std::string join_key(std::string_view path, std::string_view segment) {
   std::string out(path);
   if (!out.empty()) out += '.';

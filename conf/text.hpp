@@ -25,7 +25,6 @@ std::string ascii_lower(std::string_view text);
 std::string_view trimmed(std::string_view text);
 /// A control character (C0 or DEL), which no line protocol may carry inside a text.
 bool has_control(std::string_view text);
-bool is_utf8(std::string_view text);
 
 /// One more segment behind a key path; a segment that is no bare key is quoted as TOML would.
 std::string join_key(std::string_view path, std::string_view segment);

@@ -34,7 +34,7 @@ struct DialogueRules {
 /// What the caller must do next.
 enum class Want : uint8_t {
   input,      // everything whole has been answered; feed more
-  pause,      // enough said: call again once the client has taken it
+  pause,      // `out` is full: send it, then call again
   start_tls,  // send what was said, forget all further input, handshake; then tls_started()
   route,      // take_login(), find and ask the backend; then rejected() or unavailable(), or bridge
   close,      // send what was said and end the connection

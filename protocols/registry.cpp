@@ -38,17 +38,15 @@ template <class T>
 }
 
 constexpr std::array<ProtocolRow, conf::protocol_count> rows = {{
-    {Protocol::imap, "imap", true, alpn_imap, 143, 993, "P9 LOGOUT\r\n", dialogue<ImapDialogue>,
-     replay<ImapReplay>},
-    {Protocol::pop3, "pop3", true, alpn_pop3, 110, 995, "QUIT\r\n", dialogue<Pop3Dialogue>,
-     replay<Pop3Replay>},
-    {Protocol::managesieve, "managesieve", true, alpn_managesieve, 4190, 0, "LOGOUT\r\n",
+    {Protocol::imap, "imap", true, alpn_imap, "P9 LOGOUT\r\n", dialogue<ImapDialogue>, replay<ImapReplay>},
+    {Protocol::pop3, "pop3", true, alpn_pop3, "QUIT\r\n", dialogue<Pop3Dialogue>, replay<Pop3Replay>},
+    {Protocol::managesieve, "managesieve", true, alpn_managesieve, "LOGOUT\r\n",
      dialogue<ManageSieveDialogue>, replay<ManageSieveReplay>},
-    {Protocol::submission, "submission", true, alpn_submission, 587, 465, "QUIT\r\n",
-     dialogue<SubmissionDialogue>, replay<SubmissionReplay>},
-    {Protocol::smtp, "smtp", true, alpn_smtp, 25, 0, "", nullptr, nullptr},
-    {Protocol::lmtp, "lmtp", true, alpn_lmtp, 24, 0, "", nullptr, nullptr},
-    {Protocol::http, "http", false, alpn_http, 80, 443, "", nullptr, nullptr},
+    {Protocol::submission, "submission", true, alpn_submission, "QUIT\r\n", dialogue<SubmissionDialogue>,
+     replay<SubmissionReplay>},
+    {Protocol::smtp, "smtp", true, alpn_smtp, "", nullptr, nullptr},
+    {Protocol::lmtp, "lmtp", true, alpn_lmtp, "", nullptr, nullptr},
+    {Protocol::http, "http", false, alpn_http, "", nullptr, nullptr},
 }};
 
 static_assert([] {

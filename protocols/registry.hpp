@@ -20,8 +20,6 @@ struct ProtocolRow {
   std::string_view name;                   // as in the file, in records and in labels
   bool server_speaks_first;                // a client waits for a greeting
   std::span<const std::string_view> alpn;  // names a listener accepts, best first
-  uint16_t port;                           // registered; plain or STARTTLS
-  uint16_t implicit_port;                  // registered; 0: none
   std::string_view goodbye;                // a client's; empty where Postern has no word of its own
 
   // Both sides of a login; null where Postern holds no conversation. What is passed by reference must outlive

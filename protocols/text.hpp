@@ -6,6 +6,8 @@
 
 #include <string_view>
 
+#include "conf/utf8.hpp"
+
 namespace postern::protocols {
 
 inline bool same_word(std::string_view a, std::string_view b) {
@@ -15,8 +17,7 @@ inline bool starts_with_word(std::string_view text, std::string_view word) {
   return text.size() >= word.size() && same_word(text.substr(0, word.size()), word);
 }
 
-/// Well-formed UTF-8: shortest form, no surrogates, up to U+10FFFF.
-bool is_utf8(std::string_view text);
+using conf::is_utf8;
 
 /// A byte that no line of a protocol may carry: NUL, other controls, DEL.
 constexpr bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "conf/text.hpp"
+#include "conf/utf8.hpp"
 
 namespace postern::conf {
 namespace {
@@ -43,17 +44,6 @@ char32_t lower(char32_t letter) {
   return letter;
 }
 
-/// One sequence of text known to be UTF-8.
-char32_t take(std::string_view text, size_t& at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(at++);
-  if (lead < 0x80) return lead;
-  const int follow = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-  char32_t letter = lead & (0x3fu >> follow);
-  for (int i = 0; i < follow; ++i) letter = letter << 6 | (byte(at++) & 0x3fu);
-  return letter;
-}
-
 void put(std::string& out, char32_t letter) {
   const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (letter >> shift & 0x3f)); };
   if (letter < 0x80) {
@@ -82,8 +72,9 @@ std::string normalized(std::string_view identifier, Normalize how) {
   if (ascii || !is_utf8(identifier)) return ascii_lower(identifier);
   std::string out;
   out.reserve(identifier.size());
-  for (size_t at = 0; at < identifier.size();) {
-    const char32_t letter = take(identifier, at);
+  while (!identifier.empty()) {
+    const auto [letter, length, valid] = first_character(identifier);
+    identifier.remove_prefix(length);
     if (letter == 0x130) {
       out += "i\xcc\x87";  // the one letter whose small form is two
     } else {

@@ -198,7 +198,7 @@ void build_tls(Draft& draft, TlsTable& server_layer) {
 
   read_tls_layer(draft, draft.file.server.tls, server_layer);
   check_mode_keys(draft, server_layer.mode, "server.tls");
-  draft.config.server_tls = tls_policy(draft, options, "server.tls");
+  tls_policy(draft, options, "server.tls");
   draft.config.tickets = draft.file.tls.tickets;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // One use of a destination by a login, and what it says about the destination's health: admitted, then told
-// how it went, once (management.md 5). Destroyed without a report, it says nothing.
+// how it went, once (management.md 5). Destroyed without a report, it counts for nothing.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Every way a connection can end: one row each, with who is to blame and what follows from it. The label
+// Every way a connection can end: one row each, with what follows from it. The label
 // is the log field and, where it is one, the metric label.
 #pragma once
 
@@ -59,15 +59,12 @@ enum class Fault : uint8_t {
 };
 inline constexpr size_t fault_count = 43;
 
-enum class Blame : uint8_t { nobody, client, backend, us };
-
 /// What a failed dial means for the destination's health (management.md 5).
 enum class Stage : uint8_t { none, connect, later };
 
 struct FaultRow {
   Fault fault;
   std::string_view label;
-  Blame blame;
   bool retryable;  // the dialer may try again within its window
   Stage stage;
   EndReason end;                     // of a bridged session

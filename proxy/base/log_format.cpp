@@ -8,6 +8,7 @@
 #include <iterator>
 #include <utility>
 
+#include "conf/utf8.hpp"
 #include "proxy/base/log.hpp"
 
 namespace postern::proxy {
@@ -30,30 +31,7 @@ constexpr std::array<std::pair<char32_t, char32_t>, 11> unsafe_ranges = {{{0x80,
                                                                           {0xFFFE, 0xFFFF},
                                                                           {0xE0000, 0xE007F}}};
 
-struct Char {
-  char32_t code = 0;
-  size_t length = 1;
-  bool valid = true;  // false: one byte that is no UTF-8
-};
-
-/// The character `s` begins with; shortest form only, no surrogates (RFC 3629).
-Char decode(std::string_view s) {
-  const auto byte = [s](size_t i) { return static_cast<uint8_t>(s[i]); };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return {lead, 1, true};
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || s.size() < length) return {lead, 1, false};
-  char32_t code = lead & (0x7Fu >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return {lead, 1, false};
-    code = code << 6 | (byte(i) & 0x3F);
-  }
-  constexpr std::array<char32_t, 5> least = {0, 0, 0x80, 0x800, 0x10000};
-  if (code < least[length] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) return {lead, 1, false};
-  return {code, length, true};
-}
-
-bool plain(const Char& c) {
+bool plain(const conf::Character& c) {
   if (!c.valid || c.code < 0x20 || c.code == 0x7F) return false;
   for (const auto& [first, last] : unsafe_ranges)
     if (c.code >= first && c.code <= last) return false;
@@ -77,7 +55,8 @@ char short_escape(char32_t code) {
   }
 }
 
-void append_escape(std::string& to, conf::LogFormat format, const Char& c, std::string_view bytes) {
+void append_escape(std::string& to, conf::LogFormat format, const conf::Character& c,
+                   std::string_view bytes) {
   const bool json = format == conf::LogFormat::json;
   const auto out = std::back_inserter(to);
   if (json && c.valid && c.code > 0xFFFF) {
@@ -97,7 +76,7 @@ void append_quoted(std::string& to, conf::LogFormat format, std::string_view tex
   to += '"';
   size_t at = 0;
   while (at < text.size()) {
-    const Char c = decode(text.substr(at));
+    const conf::Character c = conf::first_character(text.substr(at));
     if (at + c.length > value_max) {
       to += cut_marker;
       break;

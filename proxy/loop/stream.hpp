@@ -68,7 +68,7 @@ class Stream {
 
   /// Sends, or keeps what the socket would not take (then queued()). False: the stream is broken.
   [[nodiscard]] bool write(std::span<const uint8_t> plain);
-  /// The same past TLS, for what stands in front of it.
+  /// Writes around TLS, for the PROXY header in front of it.
   [[nodiscard]] bool write_clear(std::span<const uint8_t> bytes);
   [[nodiscard]] bool queued() const { return queued_ != 0; }
   /// What had been queued could not be sent; input may still hold the peer's last words.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "conf/utf8.hpp"
 #include "proxy/observe/status_page.hpp"
 
 namespace postern::proxy {
@@ -19,26 +20,6 @@ double ceiling(double largest) {
   for (const double step : {1.0, 2.0, 5.0, 10.0})
     if (largest <= step * power * (1 + 1e-9)) return step * power;
   return 10 * power;
-}
-
-/// The length of the well-formed UTF-8 character at the front; 0: none.
-size_t character(std::string_view s) {
-  const auto at = [&](size_t i) { return i < s.size() ? static_cast<unsigned char>(s[i]) : 0U; };
-  const auto tail = [&](size_t i) { return (at(i) & 0xC0U) == 0x80U; };
-  const unsigned first = at(0);
-  if (first >= 0xC2 && first <= 0xDF && tail(1)) return 2;
-  const unsigned second = at(1);
-  if (first >= 0xE0 && first <= 0xEF && tail(1) && tail(2)) {
-    if (first == 0xE0 && second < 0xA0) return 0;
-    if (first == 0xED && second > 0x9F) return 0;  // surrogates
-    return 3;
-  }
-  if (first >= 0xF0 && first <= 0xF4 && tail(1) && tail(2) && tail(3)) {
-    if (first == 0xF0 && second < 0x90) return 0;
-    if (first == 0xF4 && second > 0x8F) return 0;
-    return 4;
-  }
-  return 0;
 }
 
 }  // namespace
@@ -68,9 +49,9 @@ std::string html_text(std::string_view text) {
       default:
         if (c >= ' ' && c < 0x7F) {
           out += text.front();
-        } else if (const size_t whole = c < 0x80 ? 0 : character(text); whole != 0) {
-          out += text.substr(0, whole);
-          length = whole;
+        } else if (const conf::Character whole = conf::first_character(text); c >= 0x80 && whole.valid) {
+          out += text.substr(0, whole.length);
+          length = whole.length;
         } else {
           out += "\xEF\xBF\xBD";
         }

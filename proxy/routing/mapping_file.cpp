@@ -140,6 +140,4 @@ const std::string* FileMapping::find(std::string_view identifier) const {
   return slot.length == 0 ? nullptr : &names_[destination(slot)];
 }
 
-size_t FileMapping::memory() const { return text_.capacity() + slots_.capacity() * sizeof(Slot); }
-
 }  // namespace postern::proxy

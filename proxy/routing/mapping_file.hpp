@@ -35,7 +35,6 @@ class FileMapping final : public MappingStore {
 
   [[nodiscard]] const std::string* find(std::string_view identifier) const override;
   [[nodiscard]] size_t size() const override { return count_; }
-  [[nodiscard]] size_t memory() const;
 
  private:
   struct Slot {

@@ -11,6 +11,7 @@
 #include "conf/build/patterns.hpp"
 #include "conf/scalars.hpp"
 #include "conf/text.hpp"
+#include "conf/utf8.hpp"
 
 using namespace postern::conf;
 

@@ -8,6 +8,7 @@
 #include "conf/names.hpp"
 #include "conf/scalars.hpp"
 #include "conf/text.hpp"
+#include "conf/utf8.hpp"
 #include "test/unit/conf/fixture.hpp"
 
 namespace postern::conf {

@@ -44,7 +44,6 @@ TEST_CASE("defaults are those of the documentation") {
   CHECK(listener.tls.suites.size() == suite_count);
   CHECK(listener.tls.groups ==
         std::vector{Group::x25519mlkem768, Group::x25519, Group::secp256r1, Group::secp384r1});
-  CHECK(config.server_tls == listener.tls);
   CHECK(config.server.bridge_idle == std::chrono::seconds(1800));
   CHECK(config.server.strict_keys);
   CHECK(config.server.extended_replies);
@@ -143,8 +142,8 @@ TEST_CASE("TLS options are merged key by key, and lists are replaced") {
 TEST_CASE("a version without a suite is off") {
   const Loaded loaded = load_toml(base_and("[server.tls]\nciphers = [\"ECDHE-RSA-AES128-GCM-SHA256\"]\n"));
   REQUIRE(loaded.ok());
-  CHECK(loaded.config.server_tls.tls12);
-  CHECK_FALSE(loaded.config.server_tls.tls13);
+  CHECK(loaded.config.listeners[0].tls.tls12);
+  CHECK_FALSE(loaded.config.listeners[0].tls.tls13);
 }
 
 TEST_CASE("a layer that is wrong by itself is blamed once, not at every listener") {
