@@ -57,14 +57,14 @@ std::span<const ImapDialogue::Verb> ImapDialogue::verbs() {
 }
 
 ImapDialogue::ImapDialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events)
-    : Conversation(rules, encrypted, phrases, events) {}
+    : LoginDialogue(rules, encrypted, phrases, events) {}
 
 void ImapDialogue::greet(std::string& out) {
   out += fmt::format("* OK [CAPABILITY {}] {}\r\n", capabilities(), banner());
 }
 
 void ImapDialogue::tls_started(std::string& out) {
-  Conversation::tls_started(out);
+  LoginDialogue::tls_started(out);
   parser_.reset();
   tag_.clear();
   id_.clear();
@@ -79,18 +79,18 @@ std::optional<Step> ImapDialogue::take(Input& in, std::string& out) {
     return Step{Want::close, Parting::line_length};
   }
   switch (parser_.next(in)) {
-    case RequestParser::Event::more:
+    case TaggedRequestParser::Event::more:
       return std::nullopt;
-    case RequestParser::Event::go_ahead:
+    case TaggedRequestParser::Event::go_ahead:
       out += fmt::format("+ Ready for {} bytes.\r\n", parser_.literal_size());
       return Step{};
-    case RequestParser::Event::lost:
+    case TaggedRequestParser::Event::lost:
       return Step{Want::close, Parting::line_length};
-    case RequestParser::Event::error:
+    case TaggedRequestParser::Event::error:
       if (!count_command()) return Step{Want::close, Parting::commands};
       out += fmt::format("{} BAD {}\r\n", parser_.tag().empty() ? "*" : parser_.tag(), parser_.error());
       return unknown(parser_.tag(), out);
-    case RequestParser::Event::request:
+    case TaggedRequestParser::Event::request:
       break;
   }
   if (!count_command()) return Step{Want::close, Parting::commands};
@@ -166,11 +166,12 @@ Step ImapDialogue::starttls(std::string& out) {
 void ImapDialogue::learn_id() {
   id_.clear();
   ttl_.reset();
-  if (parser_.argument_count() == 0 || parser_.argument(0).kind != RequestParser::Kind::open) return;
+  if (parser_.argument_count() == 0 || parser_.argument(0).kind != TaggedRequestParser::Kind::open) return;
   for (size_t i = 1;; i += 2) {
     const auto field = text(i), value = text(i + 1);
     if (!field || !value) return;
-    const bool nil = parser_.argument(i + 1).kind == RequestParser::Kind::atom && same_word(*value, "NIL");
+    const bool nil =
+        parser_.argument(i + 1).kind == TaggedRequestParser::Kind::atom && same_word(*value, "NIL");
     if (nil) continue;
     if (same_word(*field, "x-proxy-ttl"))
       ttl_ = decimal(*value);
@@ -226,7 +227,7 @@ std::string ImapDialogue::capabilities() const {
 
 std::optional<std::string_view> ImapDialogue::text(size_t index) const {
   if (index >= parser_.argument_count()) return std::nullopt;
-  const RequestParser::Argument argument = parser_.argument(index);
+  const TaggedRequestParser::Argument argument = parser_.argument(index);
   if (!argument.is_string()) return std::nullopt;
   return argument.value;
 }

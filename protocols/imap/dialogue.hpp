@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include "protocols/conversation.hpp"
-#include "protocols/request.hpp"
+#include "protocols/login_dialogue.hpp"
+#include "protocols/tagged_request.hpp"
 
 namespace postern::protocols {
 
-class ImapDialogue final : public Conversation {
+class ImapDialogue final : public LoginDialogue {
  public:
   ImapDialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events);
 
@@ -50,7 +50,7 @@ class ImapDialogue final : public Conversation {
   /// An argument that is a string; nothing where there is none or a parenthesis.
   [[nodiscard]] std::optional<std::string_view> text(size_t index) const;
 
-  RequestParser parser_{true};
+  TaggedRequestParser parser_{true};
   std::string tag_;  // of the command being answered
 
   // From the last ID command.

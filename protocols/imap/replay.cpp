@@ -9,8 +9,8 @@
 
 #include "conf/secret.hpp"
 #include "protocols/base64.hpp"
-#include "protocols/request.hpp"
 #include "protocols/sasl.hpp"
+#include "protocols/tagged_request.hpp"
 #include "protocols/text.hpp"
 
 namespace postern::protocols {

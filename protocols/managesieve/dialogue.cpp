@@ -72,7 +72,7 @@ bool is_about_size(std::string_view error) {
 }  // namespace
 
 ManageSieveDialogue::ManageSieveDialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events)
-    : Conversation(rules, encrypted, phrases, events) {}
+    : LoginDialogue(rules, encrypted, phrases, events) {}
 
 std::span<const ManageSieveDialogue::Verb> ManageSieveDialogue::verbs() {
   static constexpr std::array<Verb, 5> table = {{
@@ -86,7 +86,7 @@ std::span<const ManageSieveDialogue::Verb> ManageSieveDialogue::verbs() {
 }
 
 void ManageSieveDialogue::tls_started(std::string& out) {
-  Conversation::tls_started(out);
+  LoginDialogue::tls_started(out);
   parser_.reset();
   block(out);
 }
@@ -108,17 +108,17 @@ void ManageSieveDialogue::block(std::string& out) const {
 
 std::optional<Step> ManageSieveDialogue::take(Input& in, std::string& out) {
   switch (parser_.next(in)) {
-    case RequestParser::Event::more:
+    case TaggedRequestParser::Event::more:
       return std::nullopt;
-    case RequestParser::Event::go_ahead:
+    case TaggedRequestParser::Event::go_ahead:
       // The answer to a challenge comes without leave: another literal there would be another challenge.
       if (!in_exchange()) out += fmt::format("{{{}}}\r\n", parser_.literal_size());
       return Step{};
-    case RequestParser::Event::lost:
+    case TaggedRequestParser::Event::lost:
       return Step{Want::close, Parting::line_length};
-    case RequestParser::Event::error:
+    case TaggedRequestParser::Event::error:
       return unparsable(out);
-    case RequestParser::Event::request:
+    case TaggedRequestParser::Event::request:
       break;
   }
   if (!in_exchange() && !count_command()) return Step{Want::close, Parting::commands};
@@ -143,10 +143,10 @@ Step ManageSieveDialogue::unparsable(std::string& out) {
 /// A string, or a line of base64, which white space may have cut.
 Step ManageSieveDialogue::answer(std::string& out) {
   const size_t count = parser_.argument_count();
-  if (count == RequestParser::most_arguments) return answer_sasl("?", out);  // perhaps not all of them
+  if (count == TaggedRequestParser::most_arguments) return answer_sasl("?", out);  // perhaps not all of them
   if (count <= 1) return answer_sasl(count == 0 ? std::string_view() : text(0).value_or("?"), out);
   std::string whole;
-  whole.reserve(RequestParser::longest_request);  // growing would leave copies behind
+  whole.reserve(TaggedRequestParser::longest_request);  // growing would leave copies behind
   for (size_t i = 0; i < count; ++i) whole += text(i).value_or("?");
   const Step step = answer_sasl(whole, out);
   conf::wipe(whole);
@@ -162,7 +162,7 @@ Step ManageSieveDialogue::command(std::string& out) {
 
 std::optional<std::string_view> ManageSieveDialogue::text(size_t index) const {
   if (index >= parser_.argument_count()) return std::nullopt;
-  const RequestParser::Argument argument = parser_.argument(index);
+  const TaggedRequestParser::Argument argument = parser_.argument(index);
   return argument.is_string() ? std::optional(argument.value) : std::nullopt;
 }
 

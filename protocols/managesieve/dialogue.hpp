@@ -7,12 +7,12 @@
 #include <string>
 #include <string_view>
 
-#include "protocols/conversation.hpp"
-#include "protocols/request.hpp"
+#include "protocols/login_dialogue.hpp"
+#include "protocols/tagged_request.hpp"
 
 namespace postern::protocols {
 
-class ManageSieveDialogue final : public Conversation {
+class ManageSieveDialogue final : public LoginDialogue {
  public:
   ManageSieveDialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events);
 
@@ -45,7 +45,7 @@ class ManageSieveDialogue final : public Conversation {
   /// An argument that is a string of any kind.
   [[nodiscard]] std::optional<std::string_view> text(size_t index) const;
 
-  RequestParser parser_{false};
+  TaggedRequestParser parser_{false};
 };
 
 }  // namespace postern::protocols

@@ -43,7 +43,7 @@ std::string_view without_spaces(std::string_view text) {
 }  // namespace
 
 Pop3Dialogue::Pop3Dialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events)
-    : Conversation(rules, encrypted, phrases, events) {}
+    : LoginDialogue(rules, encrypted, phrases, events) {}
 
 std::span<const Pop3Dialogue::Verb> Pop3Dialogue::verbs() {
   static constexpr std::array<Verb, 9> table = {{
@@ -67,7 +67,7 @@ void Pop3Dialogue::greet(std::string& out) {
 }
 
 void Pop3Dialogue::tls_started(std::string& out) {
-  Conversation::tls_started(out);
+  LoginDialogue::tls_started(out);
   user_.clear();
   utf8_ = false;
 }

@@ -7,11 +7,11 @@
 #include <string>
 #include <string_view>
 
-#include "protocols/conversation.hpp"
+#include "protocols/login_dialogue.hpp"
 
 namespace postern::protocols {
 
-class Pop3Dialogue final : public Conversation {
+class Pop3Dialogue final : public LoginDialogue {
  public:
   Pop3Dialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events);
 

@@ -57,7 +57,7 @@ const SubmissionDialogue::Verb SubmissionDialogue::verbs[] = {
 };
 
 SubmissionDialogue::SubmissionDialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events)
-    : Conversation(rules, encrypted, phrases, events) {}
+    : LoginDialogue(rules, encrypted, phrases, events) {}
 
 void SubmissionDialogue::greet(std::string& out) {
   out += "220 ";
@@ -69,7 +69,7 @@ void SubmissionDialogue::greet(std::string& out) {
 }
 
 void SubmissionDialogue::tls_started(std::string& out) {
-  Conversation::tls_started(out);
+  LoginDialogue::tls_started(out);
   helo_.clear();
 }
 

@@ -6,11 +6,11 @@
 #include <string>
 #include <string_view>
 
-#include "protocols/conversation.hpp"
+#include "protocols/login_dialogue.hpp"
 
 namespace postern::protocols {
 
-class SubmissionDialogue final : public Conversation {
+class SubmissionDialogue final : public LoginDialogue {
  public:
   SubmissionDialogue(const DialogueRules& rules, bool encrypted, DialogueEvents* events);
 

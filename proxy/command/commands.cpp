@@ -57,13 +57,12 @@ int command_check(const std::string& file, const std::string& running) {
   conf::Loaded loaded = conf::load(file, conf::Environment::of_process());
   // Certificates and the like are looked at even if something else is wrong: all problems at once.
   Counters counters(1);
-  Lasting lasting;
-  lasting.counters = &counters;
-  lasting.tickets = std::make_shared<tls::TicketKeys>();
-  lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
+  ProcessState state;
+  state.counters = &counters;
+  state.tickets = std::make_shared<tls::TicketKeys>();
+  state.own = std::make_shared<std::vector<conf::SocketAddress>>();
   std::vector<std::string> restart;
-  if (loaded.parsed)
-    make_snapshot(loaded.config, lasting, nullptr, Rotation::strict, loaded.problems, restart);
+  if (loaded.parsed) make_snapshot(loaded.config, state, nullptr, Rotation::strict, loaded.problems, restart);
   loaded.problems.sort();
   print_warnings(loaded.problems);
   if (print_problems(loaded.problems)) return 1;

@@ -31,7 +31,7 @@ bool same_backend(const conf::DestinationConf& a, const conf::DestinationConf& b
 /// One snapshot on its way, and what its steps share.
 struct Making {
   Snapshot& made;
-  const Lasting& lasting;
+  const ProcessState& state;
   const Snapshot* previous;  // null: the first
   bool lenient;              // a bad file leaves what was made of its last good state
   conf::Problems& problems;
@@ -41,7 +41,7 @@ struct Making {
     made.stale.push_back({item, name});
   }
   void done(std::string_view step) const {
-    if (lasting.step_done) lasting.step_done(step, problems);
+    if (state.step_done) state.step_done(step, problems);
   }
 };
 
@@ -97,8 +97,8 @@ std::shared_ptr<const Destination> make_destination(const Making& making, const 
   auto made = std::make_shared<Destination>();
   made->conf = conf;
   if (auto ip = conf::Ip::parse(conf.host)) made->literal = *ip;
-  made->counters = making.lasting.counters->destination(conf.name);
-  made->resume.resize(making.lasting.counters->workers.size());
+  made->counters = making.state.counters->destination(conf.name);
+  made->resume.resize(making.state.counters->workers.size());
   made->tls = std::move(context);
   made->health = old && same_backend(old->conf, conf) ? old->health : std::make_shared<Health>();
   return made;
@@ -108,9 +108,9 @@ void finish_policy(const Making& making, ListenerPolicy& listener) {
   const conf::ListenerConf& conf = listener.conf;
   const Snapshot& snapshot = making.made;
   if (conf.tls_mode != conf::TlsMode::plain && making.problems.ok()) {
-    auto context = tls::ServerContext::make(
-        conf.tls, snapshot.certificates, tls::TicketUse::of(making.lasting.tickets, snapshot.config.tickets),
-        protocols::alpn_names(conf.protocol));
+    auto context = tls::ServerContext::make(conf.tls, snapshot.certificates,
+                                            tls::TicketUse::of(making.state.tickets, snapshot.config.tickets),
+                                            protocols::alpn_names(conf.protocol));
     if (context)
       listener.tls = std::move(*context);
     else
@@ -130,8 +130,8 @@ void first_listeners(const Making& making, const std::shared_ptr<const SessionPo
     policy->listener = std::make_shared<Listener>();
     policy->listener->name = conf.name;
     policy->listener->protocol = conf.protocol;
-    policy->listener->occupancy = Occupancy::make(making.lasting.preauth);
-    policy->listener->counters = making.lasting.counters->listener(conf.name, conf.protocol);
+    policy->listener->occupancy = Occupancy::make(making.state.preauth);
+    policy->listener->counters = making.state.counters->listener(conf.name, conf.protocol);
     policy->conf = conf;
     policy->session = session;
     finish_policy(making, *policy);
@@ -232,11 +232,11 @@ bool same_answers(const conf::Config& a, const conf::Config& b) {
   return a.mapping == b.mapping && names(a) == names(b);
 }
 
-std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& lasting, const Snapshot* previous,
-                                        Rotation rotation, conf::Problems& problems,
+std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const ProcessState& state,
+                                        const Snapshot* previous, Rotation rotation, conf::Problems& problems,
                                         std::vector<std::string>& restart) {
   auto made = std::make_shared<Snapshot>();
-  const Making making{*made, lasting, previous, previous && rotation == Rotation::keep_last_good, problems};
+  const Making making{*made, state, previous, previous && rotation == Rotation::keep_last_good, problems};
   made->config = std::move(config);
   const conf::ServerConf& server = made->config.server;
   made->backend = std::make_shared<BackendPolicy>(
@@ -246,10 +246,10 @@ std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& last
                     .connect_retries = server.backend_connect_retries,
                     .stale_addresses_ms = static_cast<uint64_t>(server.stale_addresses.count()),
                     .hostname = server.hostname,
-                    .own = lasting.own});
+                    .own = state.own});
   made->routes.conf = made->config.routing;
   made->routes.normalize = made->config.mapping.normalize;
-  made->routes.cache = lasting.cache;
+  made->routes.cache = state.cache;
   made->routes.era = previous ? previous->routes.era + 1 : 0;
   making.done("settings");
 
@@ -278,11 +278,11 @@ std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& last
   return problems.ok() ? made : nullptr;
 }
 
-void publish(Snapshot& snapshot, const Lasting& lasting) {
-  for (const auto& listener : snapshot.listeners) lasting.counters->keep(listener->listener->counters);
+void publish(Snapshot& snapshot, const ProcessState& state) {
+  for (const auto& listener : snapshot.listeners) state.counters->keep(listener->listener->counters);
   for (const auto& [name, destination] : snapshot.routes.destinations)
-    lasting.counters->keep(destination->counters);
-  if (snapshot.tickets) lasting.tickets->adopt(std::move(*snapshot.tickets));
+    state.counters->keep(destination->counters);
+  if (snapshot.tickets) state.tickets->adopt(std::move(*snapshot.tickets));
   snapshot.tickets.reset();
 }
 

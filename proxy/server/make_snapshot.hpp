@@ -20,7 +20,7 @@
 namespace postern::proxy {
 
 /// What outlives snapshots and is handed from one to the next. Making a snapshot changes none of it.
-struct Lasting {
+struct ProcessState {
   Counters* counters = nullptr;
   std::shared_ptr<tls::TicketKeys> tickets;
   std::shared_ptr<RouteCache> cache;  // its sizes and lives are those of the first configuration
@@ -44,12 +44,12 @@ bool same_answers(const conf::Config& a, const conf::Config& b);
 /// file is bad stays as it was, is a warning and stands in `stale`; the others are taken over. With
 /// `previous`, listeners keep their identity by name: those the file no longer has go on as they were, those
 /// it adds wait for a restart, and `restart` names what could not be applied.
-std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const Lasting& lasting, const Snapshot* previous,
-                                        Rotation rotation, conf::Problems& problems,
+std::shared_ptr<Snapshot> make_snapshot(conf::Config config, const ProcessState& state,
+                                        const Snapshot* previous, Rotation rotation, conf::Problems& problems,
                                         std::vector<std::string>& restart);
 
 /// The snapshot becomes the current one: all that others share changes here, on the main loop, and cannot
 /// fail.
-void publish(Snapshot& snapshot, const Lasting& lasting);
+void publish(Snapshot& snapshot, const ProcessState& state);
 
 }  // namespace postern::proxy

@@ -67,12 +67,12 @@ void Server::reload(Scope scope) {
           conf::Loaded loaded = conf::load(self.server->file_, conf::Environment::of_process());
           self.problems = std::move(loaded.problems);
           if (self.problems.ok())
-            self.made = make_snapshot(std::move(loaded.config), self.server->lasting_, self.previous.get(),
-                                      Rotation::strict, self.problems, self.restart);
+            self.made = make_snapshot(std::move(loaded.config), self.server->process_state_,
+                                      self.previous.get(), Rotation::strict, self.problems, self.restart);
         } else {
           // Only what the watched files hold is new: the file itself may be half edited.
           self.problems = conf::Problems(self.server->file_);
-          self.made = make_snapshot(self.previous->config, self.server->lasting_, self.previous.get(),
+          self.made = make_snapshot(self.previous->config, self.server->process_state_, self.previous.get(),
                                     Rotation::keep_last_good, self.problems, self.restart);
         }
       },
@@ -101,14 +101,14 @@ void Server::reloaded(Reload& done) {
 
 /// Every worker takes the new snapshot; when the last one has, the reload is done and is said to be.
 void Server::swap_in(std::shared_ptr<Snapshot> made, bool full, std::vector<std::string> restart) {
-  publish(*made, lasting_);
+  publish(*made, process_state_);
   ticket_file_bad_ = false;  // if it is bad, the snapshot says so
   const auto before = std::exchange(snapshot_, std::shared_ptr<const Snapshot>(std::move(made)));
   snapshot_->routes.cache->begin(snapshot_->routes.era);
   if (!same_answers(before->config, snapshot_->config)) snapshot_->routes.cache->clear();
   const conf::ServerConf& server = snapshot_->config.server;
   log::configure(server.log_level, server.log_format);
-  lasting_.preauth->limit(server.preauth_memory.bytes);
+  process_state_.preauth->limit(server.preauth_memory.bytes);
   if (!restart.empty() && full)
     log::warn("changes that need a restart are not applied",
               {{"keys", fmt::format("{}", fmt::join(restart, "; "))}});
@@ -186,12 +186,12 @@ void Server::each_minute() {
   const auto now = std::chrono::system_clock::now();
   // A reload that is on its way has read the file as well, and is about to publish what it found.
   if (!reloading_) {
-    auto changed = lasting_.tickets->refresh(now);
+    auto changed = process_state_.tickets->refresh(now);
     ticket_file_bad_ = !changed;
     if (!changed)
       log::error("ticket keys", {{"error", changed.error().text}});
     else if (*changed)
-      log::info("ticket keys rotated", {{"warning", lasting_.tickets->warning()}});
+      log::info("ticket keys rotated", {{"warning", process_state_.tickets->warning()}});
   }
   for (const auto& certificate : snapshot_->certificates->all())
     if (certificate->not_after < std::chrono::system_clock::to_time_t(now))

@@ -48,8 +48,8 @@ Server::Server(std::string file, Confinement confinement)
     : file_(std::move(file)),
       confinement_(std::move(confinement)),
       own_(std::make_shared<std::vector<conf::SocketAddress>>()) {
-  lasting_.tickets = std::make_shared<tls::TicketKeys>();
-  lasting_.own = own_;
+  process_state_.tickets = std::make_shared<tls::TicketKeys>();
+  process_state_.own = own_;
 }
 
 Server::~Server() = default;
@@ -62,7 +62,7 @@ int Server::run() {
   }
   const conf::ServerConf& conf = snapshot_->config.server;
   log::start(conf.log_level, conf.log_format);
-  lasting_.preauth->limit(conf.preauth_memory.bytes);
+  process_state_.preauth->limit(conf.preauth_memory.bytes);
   open();
   service::ready();
   log::info("proxy started", {{"version", version},
@@ -82,13 +82,13 @@ bool Server::prepare() {
   settle_core_dumps(loaded.config.server.core_dumps);
   const size_t threads = loaded.config.server.threads ? loaded.config.server.threads : available_cores();
   counters_ = std::make_unique<Counters>(loaded.ok() ? threads : 1);
-  lasting_.counters = counters_.get();
-  lasting_.cache = std::make_shared<RouteCache>(loaded.config.mapping);
+  process_state_.counters = counters_.get();
+  process_state_.cache = std::make_shared<RouteCache>(loaded.config.mapping);
   // Also when something is wrong already: an operator hears of bad certificates in the same run.
   std::vector<std::string> restart;
   std::shared_ptr<Snapshot> made;
   if (loaded.parsed)
-    made = make_snapshot(loaded.config, lasting_, nullptr, Rotation::strict, loaded.problems, restart);
+    made = make_snapshot(loaded.config, process_state_, nullptr, Rotation::strict, loaded.problems, restart);
   if (made && made->store && made->config.mapping.require_at_start)
     if (const LookupAnswer answer = ask_store_once(*made, names_, std::string(Lookups::trial_name));
         answer.kind == LookupAnswer::Kind::failed) {
@@ -96,7 +96,7 @@ bool Server::prepare() {
       made = nullptr;
     }
   if (made) {
-    publish(*made, lasting_);
+    publish(*made, process_state_);
     snapshot_ = made;
     const uint64_t files = raise_descriptor_limit();
     const uint64_t own = own_descriptors(snapshot_->config, counters_->workers.size());
@@ -221,7 +221,7 @@ void Server::keep_watchdog() {
 void Server::age_cache() {
   constexpr size_t at_once = 4096, worth_a_trim = 32 * 1024;
   constexpr uint64_t pause_ms = 1000, short_pause_ms = 50;
-  const size_t freed = lasting_.cache->age(loop_->now(), at_once);
+  const size_t freed = process_state_.cache->age(loop_->now(), at_once);
   freed_ += freed;
   if (freed_ >= worth_a_trim) {
     give_memory_back();
@@ -253,10 +253,10 @@ std::string Server::metrics() const {
   for (const auto& certificate : snapshot_->certificates->all())
     observed.certificates.push_back({certificate->id, certificate->not_before, certificate->not_after});
   observed.ticket_key_age =
-      static_cast<double>(lasting_.tickets->age(std::chrono::system_clock::now()).count());
+      static_cast<double>(process_state_.tickets->age(std::chrono::system_clock::now()).count());
   for (const Stale& stale : stale_now()) ++observed.stale[static_cast<size_t>(stale.item)];
-  observed.preauth_held = lasting_.preauth->held();
-  observed.preauth_limit = lasting_.preauth->limit();
+  observed.preauth_held = process_state_.preauth->held();
+  observed.preauth_limit = process_state_.preauth->limit();
   observed.start_time = start_time_;
   observed.ready = readiness().ready;
   observed.log_dropped = log::dropped();

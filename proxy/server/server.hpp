@@ -84,7 +84,7 @@ class Server {
   const Confinement confinement_;
   std::unique_ptr<Counters> counters_;
   std::shared_ptr<std::vector<conf::SocketAddress>> own_;
-  Lasting lasting_;
+  ProcessState process_state_;
   std::shared_ptr<const Snapshot> snapshot_;
   std::optional<Bound> bound_;
   std::vector<conf::Problem> warnings_;  // of the start, logged once the log runs

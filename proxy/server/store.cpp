@@ -53,7 +53,7 @@ LookupAnswer ask_store_once(const Snapshot& snapshot, NameService& names, std::s
 
 void Server::start_store() {
   if (snapshot_->store) {
-    lasting_.cache->keep_stale(stale_life(snapshot_->config.mapping));
+    process_state_.cache->keep_stale(stale_life(snapshot_->config.mapping));
     recall_answers();
     use_store(nullptr);
   }
@@ -67,14 +67,15 @@ void Server::start_store() {
 /// What snapshot_ asks is asked from now on; `before` is what was there.
 void Server::use_store(const Snapshot* before) {
   const conf::Config& config = snapshot_->config;
-  lasting_.cache->keep_stale(stale_life(config.mapping));
+  process_state_.cache->keep_stale(stale_life(config.mapping));
   if (!snapshot_->store) {
     if (store_) store_->use(nullptr, {});
     return;
   }
   if (!store_) {
     store_ = std::make_unique<StoreLoop>(
-        *counters_, names_, lasting_.cache, [this](size_t index, std::vector<LookupDesk::Answer> answers) {
+        *counters_, names_, process_state_.cache,
+        [this](size_t index, std::vector<LookupDesk::Answer> answers) {
           Worker* worker = workers_[index].get();
           worker->post([worker, answers = std::move(answers)] { worker->answered(answers); });
         });
@@ -106,7 +107,8 @@ void Server::recall_answers() {
                {"error", file ? "they are of another store or query" : file.error().text}});
     return;
   }
-  const size_t restored = restore_answers(*file, snapshot_->config, *lasting_.cache, loop_->now(), wall_ms());
+  const size_t restored =
+      restore_answers(*file, snapshot_->config, *process_state_.cache, loop_->now(), wall_ms());
   answers_written_ = std::min(file->written, answers_written_);
   if (restored > 0) store_reached_ = true;
   log::info("known answers read", {{"file", mapping.snapshot}, {"entries", restored}});
@@ -119,7 +121,7 @@ void Server::copy_answers() {
   auto* job = new Copying;
   job->server = this;
   job->path = mapping.snapshot;
-  job->cache = lasting_.cache;
+  job->cache = process_state_.cache;
   job->fingerprint = answers_fingerprint(mapping);
   job->now_ms = loop_->now();
   job->work.data = job;
@@ -141,7 +143,7 @@ void Server::copy_answers() {
 void Server::copy_last_answers() {
   const conf::MappingConf& mapping = snapshot_->config.mapping;
   if (!snapshot_->store || mapping.snapshot.empty() || copying_) return;
-  write_to(mapping.snapshot, *lasting_.cache, answers_fingerprint(mapping), loop_->now());
+  write_to(mapping.snapshot, *process_state_.cache, answers_fingerprint(mapping), loop_->now());
 }
 
 std::optional<Observed::Store> Server::observe_store() const {

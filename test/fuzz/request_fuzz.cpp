@@ -2,7 +2,7 @@
 // The request grammar under any bytes: the same requests however they arrive, all input consumed, nothing
 // beyond the limits, no complaint that could break a line, and what was read reads the same when sent as
 // literals. Input: settings, the place of a cut, then what is sent.
-#include "protocols/request.hpp"
+#include "protocols/tagged_request.hpp"
 
 #include <fmt/core.h>
 
@@ -14,38 +14,38 @@
 
 using namespace postern::protocols;
 using postern::fuzz::require;
-using Event = RequestParser::Event;
+using Event = TaggedRequestParser::Event;
 
 namespace {
 
 bool one_line(std::string_view text) { return std::ranges::none_of(text, is_control); }
 
-std::string written(const RequestParser& parser) {
+std::string written(const TaggedRequestParser& parser) {
   std::string line = fmt::format("{} {}", parser.tag(), parser.command());
   for (size_t i = 0; i < parser.argument_count(); ++i) {
     const auto argument = parser.argument(i);
     if (argument.is_string())
       line += fmt::format(" {{{}+}}\r\n{}", argument.value.size(), argument.value);
     else
-      line += argument.kind == RequestParser::Kind::open ? " (" : " )";
+      line += argument.kind == TaggedRequestParser::Kind::open ? " (" : " )";
   }
   return line + "\r\n";
 }
 
-void check_request(const RequestParser& parser, bool tagged) {
+void check_request(const TaggedRequestParser& parser, bool tagged) {
   require(tagged ? is_tag(parser.tag()) : parser.tag().empty(), "no tag, or one too many");
-  require(parser.command().size() <= RequestParser::longest_command, "a long command");
-  require(parser.argument_count() <= RequestParser::most_arguments, "more arguments than are kept");
+  require(parser.command().size() <= TaggedRequestParser::longest_command, "a long command");
+  require(parser.argument_count() <= TaggedRequestParser::most_arguments, "more arguments than are kept");
   size_t total = 0;
   for (size_t i = 0; i < parser.argument_count(); ++i) total += parser.argument(i).value.size();
-  require(total <= RequestParser::longest_request, "a long request");
+  require(total <= TaggedRequestParser::longest_request, "a long request");
 }
 
 /// What was read, written with literals alone, is the same request.
-void check_again(const RequestParser& parser, bool tagged) {
+void check_again(const TaggedRequestParser& parser, bool tagged) {
   if (parser.command().empty()) return;  // the answer to a challenge
   const std::string line = written(parser);
-  RequestParser again(tagged);
+  TaggedRequestParser again(tagged);
   Input in;
   in.append(line);
   // A command UID would be taken for a prefix, but it is never read as one either.
@@ -55,7 +55,7 @@ void check_again(const RequestParser& parser, bool tagged) {
 
 std::string run(uint8_t settings, std::string_view text, size_t first, size_t each) {
   const bool tagged = (settings & 1) != 0, answers = (settings & 2) != 0;
-  RequestParser parser(tagged);
+  TaggedRequestParser parser(tagged);
   Input in;
   std::string log;
   for (size_t at = 0; at < text.size();) {
@@ -70,7 +70,7 @@ std::string run(uint8_t settings, std::string_view text, size_t first, size_t ea
         log += written(parser);
         if (answers && same_word(parser.command(), "X")) parser.expect_answer();
       } else if (event == Event::go_ahead) {
-        require(parser.literal_size() <= RequestParser::longest_request, "leave to send too much");
+        require(parser.literal_size() <= TaggedRequestParser::longest_request, "leave to send too much");
         log += fmt::format("go ahead {}\n", parser.literal_size());
       } else {
         require(parser.tag().empty() || is_tag(parser.tag()), "a complaint with half a tag");

@@ -265,7 +265,7 @@ TEST_CASE("POP3 pauses when it has said enough") {
   for (int i = 0; i < 500; ++i) in.append("CAPA\r\n");
   std::string out;
   CHECK(dialogue.advance(in, out).want == Want::pause);
-  CHECK(out.size() < Conversation::enough_said + 512);
+  CHECK(out.size() < LoginDialogue::enough_said + 512);
   CHECK(!in.empty());
 }
 

@@ -203,12 +203,12 @@ TEST_CASE("AUTH in every form, right and wrong") {
 
 TEST_CASE("a submission client has so many commands and so long a line") {
   std::string many, answers;
-  for (unsigned i = 0; i <= Conversation::max_commands; ++i) many += "NOOP\r\n";
-  for (unsigned i = 0; i < Conversation::max_commands; ++i) answers += ok;
+  for (unsigned i = 0; i <= LoginDialogue::max_commands; ++i) many += "NOOP\r\n";
+  for (unsigned i = 0; i < LoginDialogue::max_commands; ++i) answers += ok;
   for (const test::Pieces pieces : {test::at_once, test::byte_by_byte})
     CHECK(talk(on_tls, {many}, pieces) == greeting + answers + "<close commands>\n");
 
-  const std::string longest = "NOOP " + std::string(Conversation::longest_line - 5, 'x');
+  const std::string longest = "NOOP " + std::string(LoginDialogue::longest_line - 5, 'x');
   for (const test::Pieces pieces : {test::at_once, test::Pieces{1000, 1000}}) {
     CHECK(talk(on_tls, {longest + "\r\n"}, pieces) == greeting + ok);
     CHECK(talk(on_tls, {longest + "x\r\n"}, pieces) == greeting + "<close line length>\n");

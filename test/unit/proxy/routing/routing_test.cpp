@@ -81,18 +81,18 @@ std::string found(const MappingStore& store, std::string_view identifier) {
 
 struct World {
   Counters counters{1};
-  Lasting lasting;
+  ProcessState state;
   std::shared_ptr<const Snapshot> snapshot;
 
   explicit World(const MappingFile& file) {
     conf::Config config = config_for(file);
-    lasting.counters = &counters;
-    lasting.tickets = std::make_shared<tls::TicketKeys>();
-    lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
-    lasting.cache = std::make_shared<RouteCache>(config.mapping);
+    state.counters = &counters;
+    state.tickets = std::make_shared<tls::TicketKeys>();
+    state.own = std::make_shared<std::vector<conf::SocketAddress>>();
+    state.cache = std::make_shared<RouteCache>(config.mapping);
     conf::Problems problems("test.toml");
     std::vector<std::string> restart;
-    snapshot = make_snapshot(std::move(config), lasting, nullptr, Rotation::strict, problems, restart);
+    snapshot = make_snapshot(std::move(config), state, nullptr, Rotation::strict, problems, restart);
     REQUIRE(snapshot);
   }
   Route route(std::string_view name, uint64_t now = 0) {
@@ -301,9 +301,9 @@ TEST_CASE("what a store of the past says is not remembered") {
   conf::Problems problems("test.toml");
   std::vector<std::string> restart;
   world.snapshot =
-      make_snapshot(past->config, world.lasting, past.get(), Rotation::keep_last_good, problems, restart);
+      make_snapshot(past->config, world.state, past.get(), Rotation::keep_last_good, problems, restart);
   REQUIRE(world.snapshot);
-  RouteCache& cache = *world.lasting.cache;
+  RouteCache& cache = *world.state.cache;
   cache.begin(world.snapshot->routes.era);
   // A connection keeps what it was accepted under.
   const Route late = find_route(past->routes, "alice@example.com", 0, world.counters.workers[0]);

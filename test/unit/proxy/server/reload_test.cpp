@@ -24,7 +24,7 @@ constexpr const char* nonsense = "this is no such file\n";
 struct World {
   std::filesystem::path folder;
   Counters counters{2};
-  Lasting lasting;
+  ProcessState state;
   std::shared_ptr<Snapshot> current;
   conf::Problems problems;
 
@@ -33,16 +33,16 @@ struct World {
     REQUIRE(::mkdtemp(name.data()));
     folder = name;
     tls::init();
-    lasting.counters = &counters;
-    lasting.tickets = std::make_shared<tls::TicketKeys>();
+    state.counters = &counters;
+    state.tickets = std::make_shared<tls::TicketKeys>();
     conf::MappingConf no_cache;
     no_cache.cache_max_entries = 0;
-    lasting.cache = std::make_shared<RouteCache>(no_cache);
-    lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
+    state.cache = std::make_shared<RouteCache>(no_cache);
+    state.own = std::make_shared<std::vector<conf::SocketAddress>>();
     first();
     current = make({}, Rotation::strict);
     REQUIRE(current);
-    publish(*current, lasting);
+    publish(*current, state);
   }
   ~World() {
     std::error_code ignored;
@@ -100,14 +100,14 @@ struct World {
     std::vector<std::string> restart;
     ::unsetenv("SSL_CERT_DIR");
     ::setenv("SSL_CERT_FILE", (folder / "roots.pem").c_str(), 1);
-    auto made = make_snapshot(loaded.config, lasting, current.get(), rotation, problems, restart);
+    auto made = make_snapshot(loaded.config, state, current.get(), rotation, problems, restart);
     ::unsetenv("SSL_CERT_FILE");
     return made;
   }
   std::shared_ptr<Snapshot> rotate() {
     auto made = make({}, Rotation::keep_last_good);
     REQUIRE(made);
-    publish(*made, lasting);
+    publish(*made, state);
     current = made;
     return made;
   }
@@ -152,7 +152,7 @@ Behaviour behaviour(World& world) {
   b.alice = leads_to(world, "alice@example.com");
   b.nobody = leads_to(world, "nobody@example.com");
   tls::TicketKey key;
-  if (world.lasting.tickets->making(key)) b.ticket_key = key.name;
+  if (world.state.tickets->making(key)) b.ticket_key = key.name;
   b.listeners = world.counters.listeners().size();
   b.destinations = world.counters.destinations().size();
   b.context = world.current->listeners[0]->tls.get();
@@ -183,7 +183,7 @@ TEST_CASE("whichever step of a reload fails, handshakes, resumptions and logins 
       CAPTURE(step);
       world.second();
       bool reached = false;
-      world.lasting.step_done = [&](std::string_view name, conf::Problems& problems) {
+      world.state.step_done = [&](std::string_view name, conf::Problems& problems) {
         if (name != step) return;
         reached = true;
         problems.add("test", "this step fails");
@@ -203,12 +203,12 @@ TEST_CASE("whichever step of a reload fails, handshakes, resumptions and logins 
       unchanged(world.make(another, Rotation::strict));
     }
   }
-  world.lasting.step_done = nullptr;
+  world.state.step_done = nullptr;
   world.second();
   const auto good = world.make(another, Rotation::strict);
   REQUIRE(good);
   CHECK(world.counters.destinations().size() == before.destinations);  // not yet
-  publish(*good, world.lasting);
+  publish(*good, world.state);
   CHECK(world.counters.destinations().size() == before.destinations + 1);
   CHECK_FALSE(good->tickets);
 }

@@ -59,12 +59,12 @@ struct Made {
 
 struct Maker {
   Counters counters{2};
-  Lasting lasting;
+  ProcessState state;
   Maker() {
     tls::init();
-    lasting.counters = &counters;
-    lasting.tickets = std::make_shared<tls::TicketKeys>();
-    lasting.own = std::make_shared<std::vector<conf::SocketAddress>>();
+    state.counters = &counters;
+    state.tickets = std::make_shared<tls::TicketKeys>();
+    state.own = std::make_shared<std::vector<conf::SocketAddress>>();
   }
   Made make(const std::string& text, const Snapshot* previous = nullptr) {
     conf::LoadOptions options;
@@ -74,7 +74,7 @@ struct Maker {
     REQUIRE(loaded.ok());
     Made made;
     made.snapshot =
-        make_snapshot(loaded.config, lasting, previous, Rotation::strict, loaded.problems, made.restart);
+        make_snapshot(loaded.config, state, previous, Rotation::strict, loaded.problems, made.restart);
     made.problems = loaded.problems;
     return made;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The request grammar: every form, every complaint, however the bytes arrive.
-#include "protocols/request.hpp"
+#include "protocols/tagged_request.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/core.h>
@@ -10,28 +10,28 @@
 #include <vector>
 
 using namespace postern::protocols;
-using Event = RequestParser::Event;
+using Event = TaggedRequestParser::Event;
 
 namespace {
 
-std::string written(const RequestParser& parser) {
+std::string written(const TaggedRequestParser& parser) {
   std::string line = fmt::format("[{}] {}", parser.tag(), parser.command());
   for (size_t i = 0; i < parser.argument_count(); ++i) {
     const auto argument = parser.argument(i);
     switch (argument.kind) {
-      case RequestParser::Kind::atom:
+      case TaggedRequestParser::Kind::atom:
         line += fmt::format(" {}", argument.value);
         break;
-      case RequestParser::Kind::quoted:
+      case TaggedRequestParser::Kind::quoted:
         line += fmt::format(" \"{}\"", argument.value);
         break;
-      case RequestParser::Kind::literal:
+      case TaggedRequestParser::Kind::literal:
         line += fmt::format(" {{{}}}", argument.value);
         break;
-      case RequestParser::Kind::open:
+      case TaggedRequestParser::Kind::open:
         line += " (";
         break;
-      case RequestParser::Kind::close:
+      case TaggedRequestParser::Kind::close:
         line += " )";
         break;
     }
@@ -41,7 +41,7 @@ std::string written(const RequestParser& parser) {
 
 /// What the parser reports, as text; the input in pieces of `each` behind one of `first`.
 std::string parse(bool tagged, std::string_view text, size_t first, size_t each) {
-  RequestParser parser(tagged);
+  TaggedRequestParser parser(tagged);
   Input in;
   std::string log;
   for (size_t at = 0; at < text.size();) {
@@ -191,7 +191,7 @@ TEST_CASE("of many arguments the first are kept") {
   std::string sent = "a ID ", understood = "[a] ID";
   for (size_t i = 0; i < 1000; ++i) {
     sent += i % 2 == 0 ? "(" : "x{3 ";
-    if (i < RequestParser::most_arguments) understood += i % 2 == 0 ? " (" : " x{3";
+    if (i < TaggedRequestParser::most_arguments) understood += i % 2 == 0 ? " (" : " x{3";
   }
   CHECK(parse(true, sent + "{2+}\r\nhi\r\n") == understood + "\n");
 }
@@ -204,7 +204,7 @@ TEST_CASE("an answer to a challenge is one line of arguments alone") {
            {"\r\n", "[] \n"},
            {"*\n", "[]  *\n"},
        }) {
-    RequestParser parser(false);
+    TaggedRequestParser parser(false);
     Input in;
     in.append("X\r\n");
     REQUIRE(parser.next(in) == Event::request);
@@ -219,7 +219,7 @@ TEST_CASE("an answer to a challenge is one line of arguments alone") {
 }
 
 TEST_CASE("what is forgotten stays forgotten") {
-  RequestParser parser(true);
+  TaggedRequestParser parser(true);
   Input in;
   in.append("a LOGIN {50}\r\nsecret");
   REQUIRE(parser.next(in) == Event::go_ahead);

@@ -17,7 +17,7 @@ namespace postern::protocols {
 /// ASTRING characters except `+`, and not too many: fit to be repeated to either side.
 bool is_tag(std::string_view text);
 
-class RequestParser {
+class TaggedRequestParser {
  public:
   static constexpr size_t longest_request = 65536;  // all arguments together; and each of them
   static constexpr size_t longest_tag = 128;
@@ -42,7 +42,7 @@ class RequestParser {
   };
 
   /// `tagged`: IMAP; without: ManageSieve.
-  explicit RequestParser(bool tagged) : tagged_(tagged) {}
+  explicit TaggedRequestParser(bool tagged) : tagged_(tagged) {}
 
   Event next(Input& in);
   /// Only between requests: what comes next is one line of arguments alone, the answer to a challenge. An

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // One function a place in the grammar. Each looks at what is there, takes what it understands and says how
 // much that was; nothing looks back.
-#include "protocols/request.hpp"
+#include "protocols/tagged_request.hpp"
 
 #include <fmt/core.h>
 
@@ -30,15 +30,16 @@ std::string shown(char c) {
 }  // namespace
 
 bool is_tag(std::string_view text) {
-  return !text.empty() && text.size() <= RequestParser::longest_tag && std::ranges::all_of(text, is_tag_char);
+  return !text.empty() && text.size() <= TaggedRequestParser::longest_tag &&
+         std::ranges::all_of(text, is_tag_char);
 }
 
-RequestParser::Argument RequestParser::argument(size_t index) const {
+TaggedRequestParser::Argument TaggedRequestParser::argument(size_t index) const {
   const Piece& piece = pieces_[index];
   return {piece.kind, bytes_.view().substr(piece.begin, piece.size)};
 }
 
-void RequestParser::forget() {
+void TaggedRequestParser::forget() {
   finished_ = false;
   tag_.clear();
   command_.clear();
@@ -48,19 +49,19 @@ void RequestParser::forget() {
   total_ = current_ = 0;
 }
 
-void RequestParser::reset() {
+void TaggedRequestParser::reset() {
   forget();
   state_ = State::start;
   tail_ = Tail::none;
   cr_ = false;
 }
 
-void RequestParser::expect_answer() {
+void TaggedRequestParser::expect_answer() {
   reset();
   state_ = State::gap;
 }
 
-RequestParser::Event RequestParser::next(Input& in) {
+TaggedRequestParser::Event TaggedRequestParser::next(Input& in) {
   if (state_ == State::lost) return Event::lost;
   if (finished_) forget();
   const std::string_view text = in.view();
@@ -74,7 +75,7 @@ RequestParser::Event RequestParser::next(Input& in) {
   return outcome.event;
 }
 
-RequestParser::Outcome RequestParser::step(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::step(std::string_view text) {
   const char c = text.front();
   switch (state_) {
     case State::literal_data:
@@ -120,7 +121,7 @@ RequestParser::Outcome RequestParser::step(std::string_view text) {
 }
 
 /// Tag and command, byte by byte: they are short.
-RequestParser::Outcome RequestParser::head(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::head(std::string_view text) {
   const char c = text.front();
   if (state_ == State::tag) {
     if (is_blank(c) || c == '\n') {
@@ -158,7 +159,7 @@ RequestParser::Outcome RequestParser::head(std::string_view text) {
   return {};
 }
 
-RequestParser::Outcome RequestParser::between(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::between(std::string_view text) {
   const char c = text.front();
   if (state_ == State::tilde && c != '{') {
     keep("~");
@@ -193,7 +194,7 @@ RequestParser::Outcome RequestParser::between(std::string_view text) {
   }
 }
 
-RequestParser::Outcome RequestParser::atom(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::atom(std::string_view text) {
   const auto* const end =
       std::ranges::find_if(text, [](char c) { return is_blank(c) || is_control(c) || c == '(' || c == ')'; });
   const auto count = static_cast<size_t>(end - text.begin());
@@ -204,7 +205,7 @@ RequestParser::Outcome RequestParser::atom(std::string_view text) {
   return finish(Kind::atom, count);
 }
 
-RequestParser::Outcome RequestParser::quoted(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::quoted(std::string_view text) {
   const char c = text.front();
   if (c == '\n') return fail("Unterminated quoted argument.");
   if (c == '\0') return bad(c, "argument");
@@ -227,7 +228,7 @@ RequestParser::Outcome RequestParser::quoted(std::string_view text) {
 }
 
 /// `{n}` and `{n+}` behind the opening brace, CR LF included.
-RequestParser::Outcome RequestParser::length(char c) {
+TaggedRequestParser::Outcome TaggedRequestParser::length(char c) {
   if (state_ == State::literal_end) {
     if (c != '\n') return fail("Expected CRLF after literal, found an invalid char.");
     literal_left_ = static_cast<size_t>(number_);
@@ -252,7 +253,7 @@ RequestParser::Outcome RequestParser::length(char c) {
 }
 
 /// The brace is closed: is there room for what it announces?
-RequestParser::Outcome RequestParser::announced(bool unasked) {
+TaggedRequestParser::Outcome TaggedRequestParser::announced(bool unasked) {
   const bool number = number_ <= std::numeric_limits<uint32_t>::max();
   if (number && total_ + number_ <= longest_request) {
     unasked_ = unasked;
@@ -268,7 +269,7 @@ RequestParser::Outcome RequestParser::announced(bool unasked) {
   return outcome;
 }
 
-RequestParser::Outcome RequestParser::data(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::data(std::string_view text) {
   const size_t count = std::min(literal_left_, text.size());
   keep(text.substr(0, count));
   literal_left_ -= count;
@@ -276,7 +277,7 @@ RequestParser::Outcome RequestParser::data(std::string_view text) {
 }
 
 /// To the LF; and what a literal at the end of the line announces is no command either.
-RequestParser::Outcome RequestParser::skip_line(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::skip_line(std::string_view text) {
   size_t used = 0;
   while (used < text.size()) {
     const char c = text[used++];
@@ -313,7 +314,7 @@ RequestParser::Outcome RequestParser::skip_line(std::string_view text) {
   return {Event::more, used};
 }
 
-RequestParser::Outcome RequestParser::bare_cr() {
+TaggedRequestParser::Outcome TaggedRequestParser::bare_cr() {
   switch (state_) {
     case State::tag:
       tag_.clear();
@@ -331,12 +332,12 @@ RequestParser::Outcome RequestParser::bare_cr() {
   }
 }
 
-RequestParser::Outcome RequestParser::bad(char c, std::string_view place) {
+TaggedRequestParser::Outcome TaggedRequestParser::bad(char c, std::string_view place) {
   return fail(fmt::format("Invalid character '{}' in {}.", shown(c), place));
 }
 
 /// The offending byte stays: it may end the line that is now skipped.
-RequestParser::Outcome RequestParser::fail(std::string_view text) {
+TaggedRequestParser::Outcome TaggedRequestParser::fail(std::string_view text) {
   const std::string tag = tag_;
   forget();
   tag_ = tag;
@@ -347,13 +348,13 @@ RequestParser::Outcome RequestParser::fail(std::string_view text) {
   return {Event::error, 0};
 }
 
-void RequestParser::keep(std::string_view bytes) {
+void TaggedRequestParser::keep(std::string_view bytes) {
   if (pieces_.size() < most_arguments) bytes_.append(bytes);
   current_ += bytes.size();
 }
 
 /// An argument is whole. Parentheses and empty strings weigh a byte, so that no request is endless.
-RequestParser::Outcome RequestParser::finish(Kind kind, size_t used) {
+TaggedRequestParser::Outcome TaggedRequestParser::finish(Kind kind, size_t used) {
   total_ += std::max<size_t>(current_, 1);
   if (total_ > longest_request) return fail("Request exceeds maximum limit of 65536 bytes.");
   if (pieces_.size() < most_arguments)

@@ -41,7 +41,7 @@ struct Phrase {
 /// Rows in the order of Say. Lines without their end; empty: silence.
 using Phrases = std::array<Phrase, say_count>;
 
-class Conversation : public Dialogue {
+class LoginDialogue : public Dialogue {
  public:
   static constexpr unsigned max_commands = 1000;   // before a login, right or wrong
   static constexpr size_t longest_line = 65536;    // and SASL response
@@ -60,7 +60,7 @@ class Conversation : public Dialogue {
   }
 
  protected:
-  Conversation(const DialogueRules& rules, bool encrypted, const Phrases& phrases, DialogueEvents* events)
+  LoginDialogue(const DialogueRules& rules, bool encrypted, const Phrases& phrases, DialogueEvents* events)
       : rules_(rules), phrases_(phrases), events_(events), encrypted_(encrypted) {}
 
   // --- what a protocol brings ---------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The loop and the counting. Words and grammar are the protocols'.
-#include "protocols/conversation.hpp"
+#include "protocols/login_dialogue.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace postern::protocols {
 
-Step Conversation::advance(Input& in, std::string& out) {
+Step LoginDialogue::advance(Input& in, std::string& out) {
   for (;;) {
     if (out.size() >= enough_said) return {Want::pause, Parting::none};
     const std::optional<Step> step = take(in, out);
@@ -20,49 +20,49 @@ Step Conversation::advance(Input& in, std::string& out) {
   }
 }
 
-void Conversation::tls_started(std::string&) {
+void LoginDialogue::tls_started(std::string&) {
   encrypted_ = true;
   in_exchange_ = false;
   sasl_.reset();
   login_ = Login();
 }
 
-void Conversation::say(Say what, std::string& out) {
+void LoginDialogue::say(Say what, std::string& out) {
   const Phrase& phrase = phrases_[static_cast<size_t>(what)];
   const std::string_view text = rules_.courtesy ? phrase.courteous : phrase.standard;
   if (!text.empty()) line(what, text, out);
 }
 
-std::string Conversation::banner() const {
+std::string LoginDialogue::banner() const {
   if (rules_.greeting) return *rules_.greeting;
   const std::string& banner = rules_.capabilities->banner;
   return banner.empty() ? std::string(rules_.hostname) + " ready" : banner;
 }
 
-void Conversation::farewell(Farewell why, std::string& out) {
+void LoginDialogue::farewell(Farewell why, std::string& out) {
   say(why == Farewell::timeout ? Say::timeout : Say::shutdown, out);
 }
 
-Step Conversation::failed(std::string& out) {
+Step LoginDialogue::failed(std::string& out) {
   if (++failures_ < rules_.max_failures) return {};
   say(Say::failures, out);
   return {Want::close, Parting::failures};
 }
 
-Step Conversation::mistaken(std::string& out) {
+Step LoginDialogue::mistaken(std::string& out) {
   if (++errors_ < rules_.max_errors) return {};
   say(Say::errors, out);
   return {Want::close, Parting::errors};
 }
 
-Step Conversation::unknown(std::string_view word, std::string& out) {
+Step LoginDialogue::unknown(std::string_view word, std::string& out) {
   constexpr std::array<std::string_view, 9> methods = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
                                                        "OPTIONS", "CONNECT", "PATCH", "TRACE"};
   if (std::ranges::find(methods, word) != methods.end()) return {Want::close, Parting::errors};
   return mistaken(out);
 }
 
-Step Conversation::rejected(std::string_view said, bool hide, std::string& out) {
+Step LoginDialogue::rejected(std::string_view said, bool hide, std::string& out) {
   if (hide)
     say(Say::rejected, out);
   else
@@ -70,19 +70,19 @@ Step Conversation::rejected(std::string_view said, bool hide, std::string& out) 
   return failed(out);
 }
 
-Step Conversation::unanswered(std::string& out) {
+Step LoginDialogue::unanswered(std::string& out) {
   say(Say::unavailable, out);
   return failed(out);
 }
 
-Step Conversation::upgrade(Input& in) {
+Step LoginDialogue::upgrade(Input& in) {
   if (!in.empty() && events_) events_->clear_text_discarded(in.size());
   in.clear();
   return {Want::start_tls, Parting::none};
 }
 
-Step Conversation::begin_sasl(std::string_view name, std::optional<std::string_view> initial,
-                              std::string& out) {
+Step LoginDialogue::begin_sasl(std::string_view name, std::optional<std::string_view> initial,
+                               std::string& out) {
   const auto mechanism = mechanism_named(name);
   if (!mechanism || !listed(*rules_.capabilities, *mechanism)) {
     refused(mechanism ? row(*mechanism).name : std::string_view(), Refusal::malformed);
@@ -97,11 +97,11 @@ Step Conversation::begin_sasl(std::string_view name, std::optional<std::string_v
   return exchange(sasl_.begin(*mechanism, initial), out);
 }
 
-Step Conversation::answer_sasl(std::string_view base64, std::string& out) {
+Step LoginDialogue::answer_sasl(std::string_view base64, std::string& out) {
   return exchange(sasl_.answer(base64), out);
 }
 
-Step Conversation::exchange(SaslExchange::Next next, std::string& out) {
+Step LoginDialogue::exchange(SaslExchange::Next next, std::string& out) {
   using Next = SaslExchange::Next;
   in_exchange_ = next == Next::challenge;
   switch (next) {
@@ -127,8 +127,8 @@ Step Conversation::exchange(SaslExchange::Next next, std::string& out) {
   return failed(out);
 }
 
-Step Conversation::plain_login(std::string_view method, std::string_view user, std::string_view password,
-                               std::string& out) {
+Step LoginDialogue::plain_login(std::string_view method, std::string_view user, std::string_view password,
+                                std::string& out) {
   Login login;
   login.method = method;
   login.message = make_plain(user, password);
@@ -143,7 +143,7 @@ Step Conversation::plain_login(std::string_view method, std::string_view user, s
 }
 
 /// The credentials are whole. A name that may not be looked up ends here, as a wrong password would.
-Step Conversation::hand_over(Login login, std::string& out) {
+Step LoginDialogue::hand_over(Login login, std::string& out) {
   login.name = routing_name(login, rules_.claim);
   if (!login.name.empty() && !acceptable_identifier(cut_master_user(login.name, rules_.separators))) {
     refused(login.method, Refusal::name);
@@ -155,6 +155,6 @@ Step Conversation::hand_over(Login login, std::string& out) {
   return {Want::route, Parting::none};
 }
 
-Login Conversation::take_login() { return std::exchange(login_, Login()); }
+Login LoginDialogue::take_login() { return std::exchange(login_, Login()); }
 
 }  // namespace postern::protocols
