@@ -171,7 +171,7 @@ void MailSession::ask_store(std::string identifier) {
   watch_client();
 }
 
-void MailSession::looked_up(LookupAnswer answer) {
+void MailSession::looked_up(LookupAnswer&& answer) {
   login_->lookup = 0;
   timer_.stop();
   if (answer.kind == LookupAnswer::Kind::again) return locate();

@@ -47,7 +47,7 @@ class MailSession final : public Session, protocols::DialogueEvents {
   void route();
   void locate();
   void ask_store(std::string identifier);
-  void looked_up(LookupAnswer answer);
+  void looked_up(LookupAnswer&& answer);
   void routed(Route route);
   void unlocated(std::string_view detail);
   void replay(protocols::ReplayStep step, std::string out);
